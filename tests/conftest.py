@@ -1,0 +1,17 @@
+"""Fixtures that every test area shares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real test data beside the checkout; the test is skipped where it is absent."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"no test data at {SHARED_DATA}: tests on real text need the shared data folder")
+    return SHARED_DATA

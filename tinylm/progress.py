@@ -1,0 +1,116 @@
+"""How long work reports itself: one small protocol, a rich bar on a terminal, plain lines in a pipe."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+__all__ = ["NullProgress", "PlainProgress", "ProgressReporter", "RichProgress", "Task", "terminal_progress"]
+
+_log = logging.getLogger(__name__)
+
+
+class Task(Protocol):
+    """One running piece of work."""
+
+    def update(self, completed: float, **fields: object) -> None:
+        """Set the absolute amount done, in the task's unit; `fields` are shown as `name=value`."""
+
+
+class ProgressReporter(Protocol):
+    """Where stages report progress; every stage function takes one."""
+
+    def task(self, name: str, total: float | None, unit: str = "") -> _TaskContext:
+        """Return a context manager that yields the running `Task`."""
+
+
+class _TaskContext(Protocol):
+    def __enter__(self) -> Task: ...
+    def __exit__(self, *exc: object) -> bool | None: ...
+
+
+def _format(fields: dict[str, object]) -> str:
+    parts = [f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in fields.items()]
+    return " ".join(parts)
+
+
+class _NullTask:
+    def update(self, completed: float, **fields: object) -> None:
+        del completed, fields
+
+
+class NullProgress:
+    """Reports nothing: for tests and for callers that show progress themselves."""
+
+    @contextmanager
+    def task(self, name: str, total: float | None, unit: str = "") -> Iterator[Task]:
+        del name, total, unit
+        yield _NullTask()
+
+
+class _PlainTask:
+    def __init__(self, name: str, total: float | None, unit: str, interval_s: float) -> None:
+        self._name, self._total, self._unit, self._interval_s = name, total, unit, interval_s
+        self._started_s = self._last_s = time.monotonic()
+
+    def update(self, completed: float, **fields: object) -> None:
+        now_s = time.monotonic()
+        if now_s - self._last_s < self._interval_s:
+            return
+        self._last_s = now_s
+        of = f"/{self._total:g}" if self._total else ""
+        eta = ""
+        if self._total and completed:
+            eta = f" eta={(now_s - self._started_s) * (self._total - completed) / completed:.0f}s"
+        _log.info("%s %g%s %s%s %s", self._name, completed, of, self._unit, eta, _format(fields))
+
+
+class PlainProgress:
+    """Logs one plain line per task every `interval_s` seconds."""
+
+    def __init__(self, interval_s: float = 10.0) -> None:
+        self._interval_s = interval_s
+
+    @contextmanager
+    def task(self, name: str, total: float | None, unit: str = "") -> Iterator[Task]:
+        started_s = time.monotonic()
+        yield _PlainTask(name, total, unit, self._interval_s)
+        _log.info("%s done in %.1f s", name, time.monotonic() - started_s)
+
+
+class _RichTask:
+    def __init__(self, bar: Progress, task_id: object) -> None:
+        self._bar, self._task_id = bar, task_id
+
+    def update(self, completed: float, **fields: object) -> None:
+        self._bar.update(self._task_id, completed=completed, fields_text=_format(fields))  # type: ignore[arg-type]
+
+
+class RichProgress:
+    """Draws a live bar on standard error."""
+
+    @contextmanager
+    def task(self, name: str, total: float | None, unit: str = "") -> Iterator[Task]:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[fields_text]}"),
+        )
+        with Progress(*columns, console=Console(stderr=True), transient=False) as bar:
+            yield _RichTask(bar, bar.add_task(name, total=total, fields_text=""))
+
+
+def terminal_progress() -> ProgressReporter:
+    """Return a live bar when standard error is a terminal, plain log lines when it is piped."""
+    return RichProgress() if sys.stderr.isatty() else PlainProgress()
