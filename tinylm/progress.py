@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from rich.console import Console
@@ -27,13 +27,8 @@ class Task(Protocol):
 class ProgressReporter(Protocol):
     """Where stages report progress; every stage function takes one."""
 
-    def task(self, name: str, total: float | None, unit: str = "") -> _TaskContext:
+    def task(self, name: str, total: float | None, unit: str = "") -> AbstractContextManager[Task]:
         """Return a context manager that yields the running `Task`."""
-
-
-class _TaskContext(Protocol):
-    def __enter__(self) -> Task: ...
-    def __exit__(self, *exc: object) -> bool | None: ...
 
 
 def _format(fields: dict[str, object]) -> str:
