@@ -263,14 +263,15 @@ def load_tokenizer(source: bytes | Path) -> Tokenizer:
 
     Raises: DataError if the file cannot be read; FormatError if it is neither.
     """
-    if isinstance(source, Path):
-        try:
-            source = source.read_bytes()
-        except OSError as error:
-            raise DataError(f"tokenizer {source}: cannot be read ({error.strerror})") from None
-    if source.lstrip()[:1] == b"{":
-        return HuggingFaceTokenizer(source)
-    return SentencePieceTokenizer(source)
+    model = _read(source) if isinstance(source, Path) else source
+    return HuggingFaceTokenizer(model) if model.lstrip()[:1] == b"{" else SentencePieceTokenizer(model)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"tokenizer {path}: cannot be read ({error.strerror})") from None
 
 
 def train_tokenizer(
