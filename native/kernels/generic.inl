@@ -1,0 +1,203 @@
+// Everything that is float arithmetic in 16 lanes, written once for all instruction sets.
+//
+// Included inside an instruction set's own anonymous namespace, after it defined (see simd_scalar.inl for the meaning):
+//   F16, load, store, set1, add, sub, mul, div, fma, max16, less_select, abs16, exp2_bits, fold_add, fold_max,
+//   load_bf16, store_bf16, bf16_slot
+// Nothing here has external linkage, so no linker can swap one instruction set's copy for another's.
+
+constexpr float kRoundMagic = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest-even integer in the low bits
+constexpr float kMinusInfinity = -__builtin_inff();
+
+F16 load_some(const float* x, int64_t count, float fill) {
+  if (count >= kLanes) return load(x);
+  alignas(64) float lanes[kLanes];
+  for (int64_t i = 0; i < kLanes; ++i) lanes[i] = i < count ? x[i] : fill;
+  return load(lanes);
+}
+
+void store_some(float* y, F16 value, int64_t count) {
+  if (count >= kLanes) return store(y, value);
+  alignas(64) float lanes[kLanes];
+  store(lanes, value);
+  for (int64_t i = 0; i < count; ++i) y[i] = lanes[i];
+}
+
+F16 negate(F16 x) { return sub(set1(0.0f), x); }
+
+// --- Transcendental functions ------------------------------------------------------------------------------------------
+
+// exp(x) within 2 ulp; 0 below -87.3 (smallest normal result), saturates at exp(88).
+F16 exp16(F16 x) {
+  const F16 bounded = less_select(x, set1(88.0f), x, set1(88.0f));
+  const F16 shifted = fma(bounded, set1(1.44269504f), set1(kRoundMagic));
+  const F16 n = sub(shifted, set1(kRoundMagic));
+  // ln 2 in two parts, so that n * high is exact.
+  const F16 r = fma(n, set1(2.12194440e-4f), fma(n, set1(-0.693359375f), bounded));
+  // exp(r) - 1 - r over r^2, least maximum error on |r| <= ln(2)/2 (own fit, 4e-9 relative).
+  F16 p = set1(0.0013814488193020225f);
+  p = fma(p, r, set1(0.008368780836462975f));
+  p = fma(p, r, set1(0.04166839271783829f));
+  p = fma(p, r, set1(0.1666651964187622f));
+  p = fma(p, r, set1(0.4999999403953552f));
+  p = add(fma(mul(p, r), r, r), set1(1.0f));
+  return less_select(x, set1(-87.3f), set1(0.0f), mul(p, exp2_bits(shifted)));
+}
+
+F16 tanh16(F16 x) {
+  const F16 magnitude = abs16(x);
+  // Near 0 an odd polynomial keeps the relative precision (Cephes tanhf's coefficients), elsewhere 1 - 2 / (exp(2|x|) + 1).
+  const F16 z = mul(x, x);
+  F16 p = set1(-5.70498872745e-3f);
+  p = fma(p, z, set1(2.06390887954e-2f));
+  p = fma(p, z, set1(-5.37397155531e-2f));
+  p = fma(p, z, set1(1.33314422036e-1f));
+  p = fma(p, z, set1(-3.33332819422e-1f));
+  const F16 near = fma(mul(p, z), x, x);
+  const F16 far = sub(set1(1.0f), div(set1(2.0f), add(exp16(add(magnitude, magnitude)), set1(1.0f))));
+  const F16 signed_far = less_select(x, set1(0.0f), negate(far), far);
+  return less_select(magnitude, set1(0.625f), near, signed_far);
+}
+
+// x * (standard normal distribution function of x): GELU with erf. Relative precision holds in the negative tail too.
+F16 gelu16(F16 x) {
+  const F16 magnitude = abs16(x);
+  const F16 t = div(set1(1.0f), fma(magnitude, set1(0.35f), set1(1.0f)));
+  // exp(x^2/2) * (1 - Phi(x)) as a polynomial in t = 1 / (1 + 0.35 x) without constant (own fit, 4e-8 relative).
+  F16 p = set1(-0.029125884175300598f);
+  p = fma(p, t, set1(0.14387232065200806f));
+  p = fma(p, t, set1(-0.2555047273635864f));
+  p = fma(p, t, set1(0.1589294821023941f));
+  p = fma(p, t, set1(-0.022937269881367683f));
+  p = fma(p, t, set1(0.10543298721313477f));
+  p = fma(p, t, set1(0.11985242366790771f));
+  p = fma(p, t, set1(0.13985908031463623f));
+  p = fma(p, t, set1(0.1396215707063675f));
+  const F16 tail = mul(mul(p, t), exp16(mul(mul(x, set1(-0.5f)), x)));
+  return mul(x, less_select(x, set1(0.0f), tail, sub(set1(1.0f), tail)));
+}
+
+F16 gelu_tanh16(F16 x) {
+  const F16 inner = mul(mul(x, set1(0.7978845608f)), fma(mul(x, x), set1(0.044715f), set1(1.0f)));
+  return mul(mul(x, set1(0.5f)), add(tanh16(inner), set1(1.0f)));
+}
+
+F16 silu16(F16 x) { return div(x, add(exp16(negate(x)), set1(1.0f))); }
+
+// --- Elementwise -------------------------------------------------------------------------------------------------------
+
+void rmsnorm(const float* x, const float* weight, int64_t n, float eps, float* y) {
+  F16 squares = set1(0.0f);
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const F16 v = load_some(x + i, n - i, 0.0f);
+    squares = fma(v, v, squares);
+  }
+  const F16 inverse = set1(1.0f / __builtin_sqrtf(fold_add(squares) / static_cast<float>(n) + eps));
+  for (int64_t i = 0; i < n; i += kLanes)
+    store_some(y + i, mul(mul(load_some(x + i, n - i, 0.0f), inverse), load_some(weight + i, n - i, 0.0f)), n - i);
+}
+
+void layernorm(const float* x, const float* weight, const float* bias, int64_t n, float eps, float* y) {
+  F16 sum = set1(0.0f);
+  for (int64_t i = 0; i < n; i += kLanes) sum = add(sum, load_some(x + i, n - i, 0.0f));
+  const float mean_value = fold_add(sum) / static_cast<float>(n);
+  const F16 mean = set1(mean_value);
+  F16 squares = set1(0.0f);
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const F16 v = sub(load_some(x + i, n - i, mean_value), mean);
+    squares = fma(v, v, squares);
+  }
+  const F16 inverse = set1(1.0f / __builtin_sqrtf(fold_add(squares) / static_cast<float>(n) + eps));
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const F16 v = mul(sub(load_some(x + i, n - i, 0.0f), mean), inverse);
+    const F16 shift = bias ? load_some(bias + i, n - i, 0.0f) : set1(0.0f);
+    store_some(y + i, fma(v, load_some(weight + i, n - i, 0.0f), shift), n - i);
+  }
+}
+
+void rope(float* x, int64_t heads, int64_t head_dim, int64_t rotary_dim, const float* cos, const float* sin) {
+  const int64_t half = rotary_dim / 2;
+  for (int64_t h = 0; h < heads; ++h) {
+    float* low = x + h * head_dim;
+    float* high = low + half;
+    for (int64_t i = 0; i < half; i += kLanes) {
+      const int64_t left = half - i;
+      const F16 a = load_some(low + i, left, 0.0f), b = load_some(high + i, left, 0.0f);
+      const F16 c = load_some(cos + i, left, 0.0f), s = load_some(sin + i, left, 0.0f);
+      store_some(low + i, fma(a, c, negate(mul(b, s))), left);
+      store_some(high + i, fma(b, c, mul(a, s)), left);
+    }
+  }
+}
+
+template <typename Function>
+void map(const float* x, const float* other, int64_t n, float* y, Function f) {
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const F16 second = other ? load_some(other + i, n - i, 0.0f) : set1(0.0f);
+    store_some(y + i, f(load_some(x + i, n - i, 0.0f), second), n - i);
+  }
+}
+
+void activate(Activation kind, const float* x, const float* up, int64_t n, float* y) {
+  switch (kind) {
+    case Activation::swiglu: return map(x, up, n, y, [](F16 a, F16 b) { return mul(silu16(a), b); });
+    case Activation::gelu: return map(x, nullptr, n, y, [](F16 a, F16) { return gelu16(a); });
+    case Activation::gelu_tanh: return map(x, nullptr, n, y, [](F16 a, F16) { return gelu_tanh16(a); });
+    case Activation::relu2:
+      return map(x, nullptr, n, y, [](F16 a, F16) {
+        const F16 positive = less_select(a, set1(0.0f), set1(0.0f), a);
+        return mul(positive, positive);
+      });
+  }
+}
+
+void add_rows(const float* a, const float* b, int64_t n, float* y) {
+  map(a, b, n, y, [](F16 p, F16 q) { return add(p, q); });
+}
+
+void softcap(float* x, int64_t n, float cap) {
+  const F16 c = set1(cap);
+  map(x, nullptr, n, x, [c](F16 v, F16) { return mul(c, tanh16(div(v, c))); });
+}
+
+// --- Sampling and scoring ----------------------------------------------------------------------------------------------
+
+float block_max(const float* x, int64_t n, float* maxima) {
+  float best = kMinusInfinity;
+  for (int64_t begin = 0; begin < n; begin += kMaximaBlock) {
+    F16 lanes = set1(kMinusInfinity);
+    for (int64_t i = begin; i < begin + kMaximaBlock && i < n; i += kLanes)
+      lanes = max16(load_some(x + i, n - i, kMinusInfinity), lanes);
+    const float top = fold_max(lanes);
+    maxima[begin / kMaximaBlock] = top;
+    best = top > best ? top : best;
+  }
+  return best;
+}
+
+int64_t select_at_least(const float* x, int64_t n, const float* maxima, float threshold, int32_t* indices,
+                        int64_t capacity) {
+  int64_t count = 0;
+  for (int64_t begin = 0; begin < n; begin += kMaximaBlock) {
+    if (!(maxima[begin / kMaximaBlock] >= threshold)) continue;
+    const int64_t end = begin + kMaximaBlock < n ? begin + kMaximaBlock : n;
+    for (int64_t i = begin; i < end; ++i) {
+      if (!(x[i] >= threshold)) continue;
+      if (count < capacity) indices[count] = static_cast<int32_t>(i);
+      ++count;
+    }
+  }
+  return count;
+}
+
+float sum_exp(const float* x, int64_t n, float max, float inv_temperature) {
+  const F16 top = set1(max), inverse = set1(inv_temperature);
+  F16 sum = set1(0.0f);
+  for (int64_t i = 0; i < n; i += kLanes)
+    sum = add(sum, exp16(mul(sub(load_some(x + i, n - i, kMinusInfinity), top), inverse)));
+  return fold_add(sum);
+}
+
+void exp_rows(const float* x, int64_t n, float max, float inv_temperature, float* y) {
+  const F16 top = set1(max), inverse = set1(inv_temperature);
+  map(x, nullptr, n, y, [top, inverse](F16 v, F16) { return exp16(mul(sub(v, top), inverse)); });
+}

@@ -1,0 +1,19 @@
+// The q8 block layout [K/4][16][4]: four consecutive weights of a channel lie in one 32-bit lane.
+constexpr int64_t kQ8WeightBytes = 1;
+
+void pack_q8_rows(const Matrix& to, int64_t row, int64_t rows, const MatrixSource& source) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const int8_t* from = static_cast<const int8_t*>(source.data) + (row + r) * to.k;
+    int32_t sum = 0;
+    for (int64_t k = 0; k < to.k; ++k) {
+      to.data[k / 4 * 64 + r * 4 + k % 4] = static_cast<uint8_t>(from[k]);
+      sum += from[k];
+    }
+    to.row_sums[r] = sum;
+    to.scales[r] = source.scales[row + r];
+  }
+}
+
+int q8_weight(const uint8_t* block, int64_t lane, int64_t k) {
+  return static_cast<int8_t>(block[k / 4 * 64 + lane * 4 + k % 4]);
+}

@@ -1,0 +1,133 @@
+// The readable reference: sixteen lanes as a plain array, one operation at a time, compiled without vectorisation.
+#include "kernels.h"
+
+namespace tinylm::kernels {
+namespace {
+
+struct F16 {
+  float lane[kLanes];
+};
+
+template <typename Function>
+F16 lanes(Function f) {
+  F16 r;
+  for (int64_t i = 0; i < kLanes; ++i) r.lane[i] = f(i);
+  return r;
+}
+
+uint32_t bits_of(float x) { return __builtin_bit_cast(uint32_t, x); }
+float float_of(uint32_t bits) { return __builtin_bit_cast(float, bits); }
+float widen_bf16(uint16_t x) { return float_of(static_cast<uint32_t>(x) << 16); }
+
+// Nearest-even upper half.
+uint16_t round_bf16(float x) {
+  const uint32_t bits = bits_of(x);
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+F16 load(const float* p) { return lanes([=](int64_t i) { return p[i]; }); }
+void store(float* p, const F16& a) {
+  for (int64_t i = 0; i < kLanes; ++i) p[i] = a.lane[i];
+}
+F16 set1(float x) { return lanes([=](int64_t) { return x; }); }
+F16 add(const F16& a, const F16& b) { return lanes([&](int64_t i) { return a.lane[i] + b.lane[i]; }); }
+F16 sub(const F16& a, const F16& b) { return lanes([&](int64_t i) { return a.lane[i] - b.lane[i]; }); }
+F16 mul(const F16& a, const F16& b) { return lanes([&](int64_t i) { return a.lane[i] * b.lane[i]; }); }
+F16 div(const F16& a, const F16& b) { return lanes([&](int64_t i) { return a.lane[i] / b.lane[i]; }); }
+F16 fma(const F16& a, const F16& b, const F16& c) {
+  return lanes([&](int64_t i) { return __builtin_fmaf(a.lane[i], b.lane[i], c.lane[i]); });
+}
+// a > b ? a : b, so b where either is not a number.
+F16 max16(const F16& a, const F16& b) { return lanes([&](int64_t i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; }); }
+// a < b ? x : y.
+F16 less_select(const F16& a, const F16& b, const F16& x, const F16& y) {
+  return lanes([&](int64_t i) { return a.lane[i] < b.lane[i] ? x.lane[i] : y.lane[i]; });
+}
+F16 abs16(const F16& a) { return lanes([&](int64_t i) { return float_of(bits_of(a.lane[i]) & 0x7fffffff); }); }
+// 2^n for an integer n held as n + 1.5 * 2^23.
+F16 exp2_bits(const F16& a) { return lanes([&](int64_t i) { return float_of((bits_of(a.lane[i]) << 23) + 0x3f800000); }); }
+
+template <typename Function>
+float fold(const F16& a, Function f) {
+  F16 r = a;
+  for (int64_t half = 8; half > 0; half /= 2)
+    for (int64_t i = 0; i < half; ++i) r.lane[i] = f(r.lane[i], r.lane[i + half]);
+  return r.lane[0];
+}
+float fold_add(const F16& a) { return fold(a, [](float x, float y) { return x + y; }); }
+float fold_max(const F16& a) { return fold(a, [](float x, float y) { return x > y ? x : y; }); }
+
+int64_t bf16_slot(int64_t lane) { return lane; }  // where lane i of 16 bf16 elements is stored
+F16 load_bf16(const uint16_t* p) { return lanes([=](int64_t i) { return widen_bf16(p[i]); }); }
+void store_bf16(uint16_t* p, const F16& a) {
+  for (int64_t i = 0; i < kLanes; ++i) p[i] = round_bf16(a.lane[i]);
+}
+
+// Sixteen integers held as x + 1.5 * 2^23, to int8.
+void store_signed(uint8_t* p, const F16& a) {
+  for (int64_t i = 0; i < kLanes; ++i) p[i] = static_cast<uint8_t>(bits_of(a.lane[i]));
+}
+constexpr int64_t kCodeBytes = 1;
+void store_codes(uint8_t* p, const F16& a) { store_signed(p, a); }
+int32_t sum_group(const uint8_t* p) {
+  int32_t sum = 0;
+  for (int64_t i = 0; i < kGroup; ++i) sum += static_cast<int8_t>(p[i]);
+  return sum;
+}
+
+constexpr int64_t kFloatTileRows = 4, kFloatTileBlocks = 1, kFloatPairBlocks = 1, kFloatSingleBlocks = 1;
+
+#include "generic.inl"
+#include "attention.inl"
+#include "quads.inl"
+#include "layout.inl"
+#include "matmul_float.inl"
+
+void matmul_q8(const Matrix& matrix, const void* rows, int64_t m, int64_t begin, int64_t end, float* y,
+               int64_t y_stride, bool accumulate) {
+  const int64_t stride = static_cast<int64_t>(row_bytes(matrix.type, matrix.k));
+  for (int64_t r = 0; r < m; ++r) {
+    const uint8_t* row = static_cast<const uint8_t*>(rows) + r * stride;
+    const int8_t* x = reinterpret_cast<const int8_t*>(row_data(row));
+    for (int64_t n = begin; n < end; ++n) {
+      const Matrix block = block_of(matrix, n / kLanes);
+      const int64_t lane = n % kLanes;
+      int32_t dot = 0;
+      for (int64_t k = 0; k < matrix.k; ++k) dot += x[k] * q8_weight(block.data, lane, k);
+      const float v = static_cast<float>(dot) * block.scales[lane] * row_scale(row) + block.bias[lane];
+      y[r * y_stride + n] = accumulate ? y[r * y_stride + n] + v : v;
+    }
+  }
+}
+
+void matmul_q4(const Matrix& matrix, const void* rows, int64_t m, int64_t begin, int64_t end, float* y,
+               int64_t y_stride, bool accumulate) {
+  const int64_t stride = static_cast<int64_t>(row_bytes(matrix.type, matrix.k));
+  for (int64_t r = 0; r < m; ++r) {
+    const uint8_t* row = static_cast<const uint8_t*>(rows) + r * stride;
+    const int8_t* x = reinterpret_cast<const int8_t*>(row_data(row));
+    for (int64_t n = begin; n < end; ++n) {
+      const Matrix block = block_of(matrix, n / kLanes);
+      const int64_t lane = n % kLanes;
+      float acc = 0.0f;
+      for (int64_t g = 0; g < groups_of(matrix.k); ++g) {
+        int32_t dot = 0;
+        for (int64_t i = 0; i < kGroup; ++i) {
+          const uint8_t codes = block.data[(g * 4 + i % 16 / 4) * 64 + lane * 4 + i % 4];
+          dot += x[g * kGroup + i] * ((i < 16 ? codes & 15 : codes >> 4) - 8);
+        }
+        acc = __builtin_fmaf(static_cast<float>(dot), block.scales[g * kLanes + lane], acc);
+      }
+      const float v = acc * row_scale(row) + block.bias[lane];
+      y[r * y_stride + n] = accumulate ? y[r * y_stride + n] + v : v;
+    }
+  }
+}
+
+#include "table.inl"
+
+}  // namespace
+
+extern const KernelTable kScalarTable = make_table("scalar");
+
+}  // namespace tinylm::kernels
