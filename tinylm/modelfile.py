@@ -44,7 +44,12 @@ MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
 
 TokenizerKind = Literal["sentencepiece", "hf", "bytes"]
 Array = npt.NDArray[Any]
-_DTYPES = {"F32": np.dtype("<f4"), "BF16": np.dtype("<u2"), "I8": np.dtype("i1"), "U8": np.dtype("u1")}
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "F32": np.dtype("<f4"),
+    "BF16": np.dtype("<u2"),
+    "I8": np.dtype("i1"),
+    "U8": np.dtype("u1"),
+}
 _NAMES = {"<f4": "float32", "<u2": "bfloat16", "|i1": "int8", "|u1": "uint8"}
 
 
@@ -329,11 +334,11 @@ def _token_id(metadata: Mapping[str, str], key: str, vocab_size: int) -> int | N
 
 def _parse_tensors(path: Path, content: bytes) -> dict[str, Array]:
     try:
-        entries = deserialize(content)
+        entries: list[tuple[str, dict[str, Any]]] = deserialize(content)  # type: ignore[no-untyped-call]
     except (SafetensorError, ValueError) as error:
         raise FormatError(f"model {path}: damaged container ({error}); export the model again") from None
     tensors = {}
-    for name, entry in cast("list[tuple[str, dict[str, Any]]]", entries):
+    for name, entry in entries:
         if entry["dtype"] not in _DTYPES:
             raise FormatError(f"model {path}: tensor {name} has type {entry['dtype']}, expected {', '.join(_DTYPES)}")
         tensors[name] = np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
