@@ -1,0 +1,204 @@
+"""Is B faster than A? Ratios with confidence intervals over repeats, and a verdict per metric.
+
+The unit of chance is the round (one repeat of every point), not the request: requests of one round share the
+machine's mood. Rounds are resampled whole; with few rounds the interval is widened as Student's t asks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinylm.bench.store import Row, Run
+from tinylm.errors import DataError
+
+__all__ = ["Change", "Comparison", "compare_runs", "comparable", "bootstrap_ratio"]
+
+Word = Literal["faster", "slower", "no change shown", "not judged"]
+
+_RESAMPLES = 4000
+_Z = 1.96
+# Student's t, 97.5 %, by degrees of freedom 1..12; beyond, the normal value is close enough.
+_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179)
+
+_METRICS = (
+    ("tokens_per_s", "throughput", "higher"),
+    ("ttft:50", "time to first token, median", "lower"),
+    ("e2e:50", "end to end, median", "lower"),
+    ("e2e:99", "end to end, p99", "lower"),
+)
+
+
+@dataclass(frozen=True)
+class Change:
+    """B over A for one metric: ratio, 95 % interval, and what may be said."""
+
+    metric: str
+    label: str
+    ratio: float
+    low: float
+    high: float
+    word: Word
+    points: int
+    rounds: tuple[int, int]
+
+    @property
+    def text(self) -> str:
+        """The change in per cent with its interval."""
+        if self.word == "not judged":
+            return f"{_percent(self.ratio)} (too few repeats for an interval)"
+        return f"{_percent(self.ratio)} (95 % CI {_percent(self.low)} to {_percent(self.high)})"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A against B: changes over all common points, and point by point."""
+
+    run_a: str
+    run_b: str
+    threshold: float
+    changes: list[Change]
+    by_point: dict[str, list[Change]]
+    machine: Change | None
+
+    @property
+    def regressions(self) -> list[Change]:
+        """Changes for the worse that are past chance, past the threshold, and not the machine's own."""
+        return [change for change in self.changes if change.word == "slower"]
+
+    @property
+    def verdict(self) -> Word:
+        """One word for the pair of runs."""
+        words = [change.word for change in self.changes]
+        if "slower" in words:
+            return "slower"
+        if "faster" in words:
+            return "faster"
+        return "no change shown" if "no change shown" in words else "not judged"
+
+
+def comparable(a: Run, b: Run) -> bool:
+    """Return whether the runs share machine, backend and at least one point."""
+    same = all(a.facts["machine"].get(key) == b.facts["machine"].get(key) for key in ("cpu", "usable_cores"))
+    return same and bool({cell["point_id"] for cell in a.cells} & {cell["point_id"] for cell in b.cells})
+
+
+def compare_runs(a: Run, b: Run, threshold: float = 0.05) -> Comparison:
+    """Return how run `b` differs from run `a` on the points they share.
+
+    Args: threshold: smallest change that counts, as a share (0.05: five per cent).
+    Raises: DataError if the runs share no point.
+    """
+    points = sorted({_point(cell) for cell in _good(a)} & {_point(cell) for cell in _good(b)})
+    if not points:
+        raise DataError(f"{a.run_id} and {b.run_id}: no measured point in common")
+    machine = _change(a, b, points, "yardstick", "the machine itself", "higher", threshold, None)
+    changes = []
+    by_point: dict[str, list[Change]] = {point: [] for point in points}
+    for metric, label, better in _METRICS:
+        change = _change(a, b, points, metric, label, better, threshold, machine)
+        changes += [change] if change else []
+        for point in points:
+            change = _change(a, b, [point], metric, label, better, threshold, machine)
+            by_point[point] += [change] if change else []
+    return Comparison(a.run_id, b.run_id, threshold, changes, by_point, machine)
+
+
+def bootstrap_ratio(a: NDArray[np.float64], b: NDArray[np.float64], seed: int = 0) -> tuple[float, float, float]:
+    """Return geometric-mean ratio b/a with the ends of its 95 % interval.
+
+    Args: a, b: logarithms, (rounds, points); NaN where a round lacks a point.
+    """
+    rng = np.random.Generator(np.random.Philox(seed))
+    centre = float(np.nanmean(np.nanmean(b, axis=0) - np.nanmean(a, axis=0)))
+    draws = _means(b, rng) - _means(a, rng)
+    low, high = np.nanquantile(draws, [0.025, 0.975]) - np.nanmedian(draws)
+    freedom = len(a) + len(b) - 2
+    widen = math.sqrt(max(len(a) / (len(a) - 1), len(b) / (len(b) - 1)))
+    widen *= (_T[freedom - 1] if freedom <= len(_T) else _Z) / _Z
+    return math.exp(centre), math.exp(centre + float(low) * widen), math.exp(centre + float(high) * widen)
+
+
+def _means(values: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return the mean over points of each resample's mean over rounds, (resamples,)."""
+    picks = rng.integers(0, len(values), (_RESAMPLES, len(values)))
+    with np.errstate(invalid="ignore"):
+        counts = np.isfinite(values)[picks].sum(axis=1)
+        means = np.nansum(values[picks], axis=1) / np.where(counts, counts, np.nan)
+        known = np.isfinite(means).sum(axis=1)
+        return np.asarray(np.nansum(means, axis=1) / np.where(known, known, np.nan))
+
+
+def _change(
+    a: Run,
+    b: Run,
+    points: Sequence[str],
+    metric: str,
+    label: str,
+    better: str,
+    threshold: float,
+    machine: Change | None,
+) -> Change | None:
+    matrix_a, matrix_b = _matrix(a, points, metric), _matrix(b, points, metric)
+    both = np.isfinite(matrix_a).any(axis=0) & np.isfinite(matrix_b).any(axis=0)
+    if not both.any():
+        return None
+    matrix_a, matrix_b = matrix_a[:, both], matrix_b[:, both]
+    rounds = (len(matrix_a), len(matrix_b))
+    if min(rounds) < 2:
+        ratio = math.exp(float(np.nanmean(np.nanmean(matrix_b, axis=0) - np.nanmean(matrix_a, axis=0))))
+        return Change(metric, label, ratio, math.nan, math.nan, "not judged", int(both.sum()), rounds)
+    ratio, low, high = bootstrap_ratio(matrix_a, matrix_b)
+    word = _word(ratio, low, high, better, threshold, machine)
+    return Change(metric, label, ratio, low, high, word, int(both.sum()), rounds)
+
+
+def _word(ratio: float, low: float, high: float, better: str, threshold: float, machine: Change | None) -> Word:
+    """Judge in terms of speed; a change that the machine's own explains is none."""
+    speed, slow_end, fast_end = (ratio, low, high) if better == "higher" else (1 / ratio, 1 / high, 1 / low)
+    machine_ratio = machine.ratio if machine else 1.0
+    if fast_end < 1 and max(speed, speed / machine_ratio) < 1 - threshold:
+        return "slower"
+    if slow_end > 1 and min(speed, speed / machine_ratio) > 1 + threshold:
+        return "faster"
+    return "no change shown"
+
+
+def _good(run: Run) -> list[Row]:
+    return [cell for cell in run.cells if cell["role"] == "measure" and cell["status"] == "ok"]
+
+
+def _point(cell: Row) -> str:
+    return str(cell["point_id"])
+
+
+def _matrix(run: Run, points: Sequence[str], metric: str) -> NDArray[np.float64]:
+    """Return the logarithms of `metric`, (rounds, points)."""
+    cells = _good(run)
+    rounds = sorted({int(cell["repeat"]) for cell in cells})
+    matrix = np.full((max(1, len(rounds)), len(points)), np.nan)
+    for cell in cells:
+        value = _value(run, cell, metric)
+        if _point(cell) in points and value:
+            matrix[rounds.index(int(cell["repeat"])), points.index(_point(cell))] = math.log(value)
+    return matrix
+
+
+def _value(run: Run, cell: Row, metric: str) -> float | None:
+    name, _, percentile = metric.partition(":")
+    if not percentile:
+        # An open loop's throughput is what was asked for, not what could be done.
+        known: Any = cell[name] if name != "tokens_per_s" or cell["load_kind"] in ("closed", "offline") else None
+        return None if known is None else float(known)
+    histogram = run.histograms.get((cell["cell_id"], name))
+    value = histogram.percentile_ns(float(percentile)) if histogram else None
+    return None if value is None else float(value)
+
+
+def _percent(ratio: float) -> str:
+    return f"{(ratio - 1) * 100:+.1f} %"

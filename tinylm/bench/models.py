@@ -1,0 +1,48 @@
+"""What a sweep says of each model file it measures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tinylm.config import ModelConfig
+from tinylm.modelfile import read_model
+
+__all__ = ["describe_model", "macs_per_token"]
+
+
+def macs_per_token(config: ModelConfig) -> int:
+    """Return the multiply-accumulates with weights that one token costs; attention over the past is not counted."""
+    c, d = config.d_model, config.head_width
+    attention = 2 * c * d * config.n_heads + 2 * c * d * config.n_kv_heads
+    feed_forward = (3 if config.activation == "swiglu" else 2) * c * config.d_ff
+    return config.n_layers * (attention + feed_forward) + config.vocab_size * c
+
+
+def describe_model(path: Path) -> dict[str, Any]:
+    """Return name, digest, precision, shape and quality of a model file, as plain values."""
+    model = read_model(path)
+    provenance = model.header.provenance
+    return {
+        "name": str(provenance.get("name") or provenance.get("preset") or path.stem),
+        "file": path.name,
+        "file_bytes": path.stat().st_size,
+        "digest": model.digest,
+        "precision": model.precision,
+        "config": model.config.model_dump(mode="json"),
+        "macs_per_token": macs_per_token(model.config),
+        "bits_per_byte": _bits_per_byte(path, provenance),
+    }
+
+
+def _bits_per_byte(path: Path, provenance: Mapping[str, Any]) -> float | None:
+    """Look in the file's provenance, then in the summary that its stage wrote beside it."""
+    summary = path.with_name("summary.json")
+    beside = json.loads(summary.read_text()) if summary.is_file() else {}
+    for facts in (provenance, beside):
+        for name in ("bits_per_byte", "bpb_after", "bpb"):
+            if isinstance(facts.get(name), int | float):
+                return float(facts[name])
+    return None

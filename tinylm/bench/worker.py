@@ -1,0 +1,136 @@
+"""One cell in one fresh process: a job as JSON on standard input, its result as JSON on standard output.
+
+Imports neither Prefect nor PyTorch nor pyarrow, so peak memory and timing are the engine's own.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tinylm.bench.activity import Activity, Counters, judge_activity
+from tinylm.bench.arrivals import open_source
+from tinylm.bench.backend import Backend
+from tinylm.bench.config import CellSpec, Load, SweepConfig
+from tinylm.bench.loadgen import Recording, Window, drive
+from tinylm.bench.measure import cell_figures, cell_histograms, request_columns
+from tinylm.bench.null_backend import DelayedBackend, NullBackend
+from tinylm.bench.yardstick import yardstick
+from tinylm.config import Config
+
+__all__ = ["CellJob", "run_job"]
+
+_PAGE_FAULT_REQUESTS = 1  # requests per replica answered before the load begins
+
+
+class CellJob(Config):
+    """What a worker needs to know: the cell, the sweep's settings, the model file and the rate in force."""
+
+    cell: CellSpec
+    sweep: SweepConfig
+    model: Path | None = None
+    rate_rps: float | None = None
+    window_s: float | None = None
+
+
+def run_job(job: CellJob) -> dict[str, Any]:
+    """Return the cell's figures, histograms and requests as plain values."""
+    speed = yardstick()
+    base_rss = psutil.Process().memory_info().rss
+    loading_s = time.monotonic()
+    backend = _open_backend(job)
+    load_s = time.monotonic() - loading_s
+    try:
+        _touch(backend, job.cell.replicas)
+        edges: list[Counters] = []
+        recording = _drive(backend, job, edges)
+        facts = dict(backend.facts())
+    finally:
+        backend.close()
+    return _result(recording, Activity.between(*edges[:2]), backend.slots) | {
+        "facts": facts
+        | {"load_s": load_s, "base_rss_bytes": base_rss, "peak_rss_bytes": _peak_rss_bytes(), "yardstick": speed}
+    }
+
+
+def _open_backend(job: CellJob) -> Backend:
+    cell, cfg = job.cell, job.sweep
+    backend: Backend
+    if cell.backend == "null":
+        backend = NullBackend(cfg.null, cell.replicas * cell.batch, seed=cell.repeat)
+    else:
+        from tinylm.bench.native_backend import NativeBackend
+
+        assert job.model is not None
+        backend = NativeBackend(
+            job.model,
+            replicas=cell.replicas,
+            threads=cell.threads,
+            batch=cell.batch,
+            isa=cfg.isa,
+            prompts=cfg.prompts,
+            options=cfg.options,
+            seeds=cfg.seeds,
+        )
+    return DelayedBackend(backend, cfg.handicap_ms) if cfg.handicap_ms else backend
+
+
+def _touch(backend: Backend, replicas: int) -> None:
+    """Answer a few requests before any clock starts, so that first-use costs are not in the figures."""
+    for index in range(_PAGE_FAULT_REQUESTS * replicas):
+        backend.submit(-1 - index if isinstance(backend, NullBackend) else index)
+    done = 0
+    while done < _PAGE_FAULT_REQUESTS * replicas:
+        done += len(backend.collect(1.0))
+
+
+def _drive(backend: Backend, job: CellJob, edges: list[Counters]) -> Recording:
+    cfg, load = job.sweep, Load.parse(job.cell.load)
+    offline = load.kind == "offline"
+    window = Window(
+        warmup_s=0.0 if offline else cfg.warmup_s,
+        min_duration_s=job.window_s or cfg.min_duration_s,
+        min_requests=cfg.min_requests,
+        max_duration_s=max(job.window_s or 0.0, cfg.max_duration_s),
+        all_at_once=offline,
+    )
+    begin_ns = backend.now_ns()
+    source = open_source(load, job.rate_rps, begin_ns, [cfg.seeds.arrivals, job.cell.repeat])
+    return drive(backend, source, window, begin_ns, lambda: edges.append(Counters.read()))
+
+
+def _result(recording: Recording, activity: Activity, slots: int) -> dict[str, Any]:
+    histograms = cell_histograms(recording)
+    figures = cell_figures(recording, slots, histograms)
+    figures["flags"] = figures["flags"] + judge_activity(activity)
+    figures["status"] = "void" if "late-submission" in figures["flags"] else "ok"
+    return {
+        "figures": figures,
+        "activity": {name: getattr(activity, name) for name in activity.__slots__},
+        "histograms": {name: histogram.encode() for name, histogram in histograms.items()},
+        "requests": request_columns(recording),
+    }
+
+
+def _peak_rss_bytes() -> int:
+    """Return the high-water mark of this process alone; `ru_maxrss` would begin with the parent's."""
+    for line in Path("/proc/self/status").read_text().splitlines() if Path("/proc/self/status").exists() else ():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def main() -> None:
+    """Read a job, run it, write the result as the last line of standard output."""
+    job = CellJob.model_validate_json(sys.stdin.read())
+    sys.stdout.write(json.dumps(run_job(job)) + "\n")
+
+
+if __name__ == "__main__":
+    main()
