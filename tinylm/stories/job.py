@@ -1,0 +1,149 @@
+"""What one bulk job is: its settings, its identity on disk, and the summary that it ends with."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from tinylm.config import Config, GenerateOptions
+from tinylm.stories.template import check_template
+
+__all__ = ["SHARD_REQUESTS", "GenerateJob", "JobSummary", "RangeSummary", "describe_difference"]
+
+SHARD_REQUESTS = 1000  # requests in one shard: some ten seconds of two cores' work, so a kill costs little (chosen)
+FIELDS = frozenset({"prompt", "id", "samples", *GenerateOptions.model_fields})
+RUN_ONLY = frozenset(
+    {"prompts", "output", "model", "replicas", "threads_per_replica", "max_batch", "isa", "strict", "overwrite", "busy"}
+)
+
+
+class GenerateJob(Config):
+    """Settings of one bulk job: which prompts, which model, how to write, where to.
+
+    The text of every row depends on `model`, the prompts and the fields that say how to write; never on
+    `replicas`, `threads_per_replica`, `max_batch`, `isa` or `shard_rows`.
+    """
+
+    prompts: tuple[str, ...] = Field((), description="files, globs, '-' (standard input) or fsspec URLs")
+    output: str = Field(description="folder for shards, or one .parquet, .jsonl, .csv or .txt file; may be a URL")
+    model: str = Field("", description="path of the one-file model")
+    options: GenerateOptions = GenerateOptions()
+    samples: Annotated[int, Field(ge=1, le=1000)] = Field(1, description="stories for each row")
+    template: str | None = Field(None, description="prompt with {column} places; None: the prompt column itself")
+    themes: tuple[str, ...] = Field((), description="instead of prompts: one row for each theme")
+    preset: str | None = Field(None, description="instead of prompts: the openings of a named preset")
+    columns: dict[str, str] = Field({}, description="our field name to the file's column name")
+    input_format: Literal["auto", "txt", "jsonl", "csv", "parquet"] = "auto"
+    extra_fields: Literal["refuse", "ignore"] = Field("refuse", description="unknown fields of a .jsonl row")
+    answer_form: Literal["rows", "openai"] = Field("rows", description="openai: OpenAI batch output lines")
+    strict: bool = Field(False, description="read all rows first and refuse the job if one is bad")
+    overwrite: bool = Field(False, description="replace an output that belongs to another job")
+    busy: Literal["wait", "refuse"] = Field("wait", description="what to do while another job writes this output")
+    shard_rows: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(None, description="input rows in a shard")
+    max_row_bytes: Annotated[int, Field(ge=1024)] = Field(4 << 20, description="a longer input row is a bad row")
+    replicas: int | None = None
+    threads_per_replica: int | None = None
+    max_batch: int | None = None
+    isa: str = "auto"
+
+    @model_validator(mode="after")
+    def _check(self) -> GenerateJob:
+        given = [name for name in ("prompts", "themes", "preset") if getattr(self, name)]
+        if len(given) != 1:
+            raise ValueError(f"name exactly one source of prompts, themes or preset; found {given or 'none'}")
+        if unknown := sorted(set(self.columns) - FIELDS):
+            raise ValueError(f"columns maps unknown fields {unknown}; known: {sorted(FIELDS)}")
+        if self.answer_form == "openai" and not self.output.endswith(".jsonl"):
+            raise ValueError(f"answer_form openai needs a .jsonl output; found {self.output!r}")
+        if self.template is not None:
+            check_template(self.template)
+        return self
+
+    @property
+    def rows_per_shard(self) -> int:
+        """Input rows in one shard, from the setting or from the number of samples."""
+        return self.shard_rows or max(1, SHARD_REQUESTS // self.samples)
+
+    def text_settings(self) -> dict[str, Any]:
+        """Return the settings that the output's bytes depend on, as plain JSON values."""
+        settings = self.model_dump(mode="json", exclude=set(RUN_ONLY))
+        settings["shard_rows"] = self.rows_per_shard
+        return settings
+
+
+class RangeSummary(Config):
+    """What one run over some shards did; sums of several are the job's."""
+
+    rows: int = 0
+    answers: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    failures: dict[str, int] = Field({}, description="bad rows by kind")
+    finish_reasons: dict[str, int] = Field({}, description="answers by finish reason")
+    first_bad: str | None = Field(None, description="row number and reason of the first bad row")
+
+    def __add__(self, other: RangeSummary) -> RangeSummary:
+        """Return the summary of both ranges; `self` comes first in row order."""
+        return RangeSummary(
+            rows=self.rows + other.rows,
+            answers=self.answers + other.answers,
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            failures=_merged(self.failures, other.failures),
+            finish_reasons=_merged(self.finish_reasons, other.finish_reasons),
+            first_bad=self.first_bad or other.first_bad,
+        )
+
+
+class JobSummary(RangeSummary):
+    """How a job ended."""
+
+    output: str
+    model_digest: str
+    shards: int
+    reused_rows: int = Field(0, description="rows found whole from an earlier run")
+    seconds_s: float = 0.0
+    tokens_per_s: float = Field(0.0, description="tokens written by this run per second of this run")
+    occupancy: float = Field(0.0, description="share of the engine's slot time that held a request")
+    prepare_share: float = Field(0.0, description="CPU seconds of reading and checking rows per second of this run")
+    write_share: float = Field(0.0, description="CPU seconds of writing shards per second of this run")
+
+    @property
+    def bad_rows(self) -> int:
+        """Input rows that could not be used."""
+        return sum(self.failures.values())
+
+    @property
+    def complaint(self) -> str | None:
+        """One line about the bad rows, or None when every row was good."""
+        if not self.bad_rows:
+            return None
+        rest = "" if self.bad_rows == 1 else f" ({self.bad_rows} bad rows in all)"
+        return f"bad row: {self.first_bad}{rest}; every other row of {self.rows} was answered: see {self.output}"
+
+    @property
+    def exit_code(self) -> int:
+        """0 when every row was good, else 2: the input has bad rows."""
+        return 2 if self.bad_rows else 0
+
+
+def describe_difference(found: dict[str, Any], wanted: dict[str, Any], prefix: str = "") -> list[str]:
+    """Return one `name: found …, wanted …` for each leaf in which two identities differ."""
+    lines: list[str] = []
+    for key in sorted(found.keys() | wanted.keys()):
+        old, new, name = found.get(key), wanted.get(key), f"{prefix}{key}"
+        if isinstance(old, dict) and isinstance(new, dict):
+            lines += describe_difference(old, new, f"{name}.")
+        elif old != new:
+            lines.append(f"{name}: found {_short(old)}, this job has {_short(new)}")
+    return lines
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def _merged(left: dict[str, int], right: dict[str, int]) -> dict[str, int]:
+    return {key: left.get(key, 0) + right.get(key, 0) for key in sorted(left.keys() | right.keys())}

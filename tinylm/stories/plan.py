@@ -1,0 +1,202 @@
+"""A job on disk: what it reads and writes, whether it may go on from what is there, and its manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+
+import tinylm
+from tinylm.config import Config
+from tinylm.errors import ConfigError, DataError
+from tinylm.stories.job import GenerateJob, RangeSummary, describe_difference
+from tinylm.stories.rows import RowParser
+from tinylm.stories.shards import canonical, read_shard_summary, shard_name
+from tinylm.stories.sources import Input, find_sources, identify, job_records, sha256_of
+from tinylm.stories.storage import Storage, open_storage
+
+__all__ = ["JobPlan", "finished_shards", "job_lock", "plan_job", "prepare_output", "shard_folder", "single_format"]
+
+_log = logging.getLogger(__name__)
+JOB_FILE, MANIFEST_FILE = "job.json", "manifest.json"
+FORMAT_VERSION = 1
+_SINGLE = {".parquet": "parquet", ".jsonl": "jsonl", ".csv": "csv", ".txt": "txt"}
+
+
+class JobPlan(Config):
+    """All that a worker anywhere needs to write some of a job's shards."""
+
+    job: GenerateJob
+    inputs: tuple[Input, ...]
+    paths: tuple[str, ...]
+    model_digest: str
+
+    @property
+    def rows(self) -> int:
+        """Input rows of the job."""
+        return sum(each.rows for each in self.inputs)
+
+    @property
+    def n_shards(self) -> int:
+        """Shards of the job; the last may be shorter."""
+        return -(-self.rows // self.job.rows_per_shard)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything that the output's bytes depend on; two equal identities give equal files."""
+        return {
+            "format": FORMAT_VERSION,
+            "version": tinylm.__version__,
+            "model": self.model_digest,
+            "inputs": {str(place): each.model_dump() for place, each in enumerate(self.inputs)},
+            "settings": self.job.text_settings(),
+        }
+
+    def shard_rows(self, number: int) -> range:
+        """Return the input rows of shard `number`."""
+        size = self.job.rows_per_shard
+        return range(number * size, min((number + 1) * size, self.rows))
+
+
+def single_format(output: str) -> str | None:
+    """Return parquet, jsonl, csv or txt when `output` names one file, None when it names a folder."""
+    if "://" not in output and Path(output).is_dir():
+        return None
+    return _SINGLE.get(PurePosixPath(output).suffix.lower())
+
+
+def shard_folder(output: str) -> str:
+    """Return the folder that takes the shards: the output itself, or a hidden one beside a single file."""
+    if single_format(output) is None:
+        return output
+    folder, _, name = output.rpartition("/")
+    return f"{folder}/.{name}.work" if folder or output.startswith("/") else f".{name}.work"
+
+
+@contextmanager
+def job_lock(job: GenerateJob) -> Iterator[Storage]:
+    """Hold the job's output against a second job; yields the shards' storage.
+
+    Raises: ConfigError when another job holds it and `job.busy` is "refuse".
+    """
+    storage = open_storage(shard_folder(job.output))
+    with storage.lock(wait=job.busy == "wait"):
+        storage.sweep()
+        yield storage
+
+
+def plan_job(job: GenerateJob, model_digest: str) -> JobPlan:
+    """Return the job's plan: every source found, digested and counted.
+
+    Raises: DataError when a source is missing or unreadable; with `job.strict`, when a row is bad.
+    """
+    folder = shard_folder(job.output)
+    spool = None if "://" in folder else Path(folder) / ".stdin"
+    sources = find_sources(job, spool)
+    inputs = tuple(identify(source, job.max_row_bytes) for source in sources)
+    plan = JobPlan(job=job, inputs=inputs, paths=tuple(source.path for source in sources), model_digest=model_digest)
+    if not plan.rows:
+        raise DataError(f"prompts: found no row in {', '.join(job.prompts)}; give at least one prompt")
+    return plan
+
+
+def check_rows_first(plan: JobPlan, parser: RowParser) -> None:
+    """Raise DataError when any row is bad or two rows share an id; for `strict` jobs, before any work.
+
+    Cost: one pass over the prompts; some 100 bytes of memory for each row.
+    """
+    first, bad, ids = None, 0, set[bytes]()
+    for index, record in job_records(plan_sources(plan), plan.inputs, plan.job.max_row_bytes):
+        row = parser.parse(index, record)
+        key = hashlib.blake2b(row.id.encode(), digest_size=8).digest()
+        error = row.error or (f"id {row.id[:100]!r} was used before" if key in ids else None)
+        ids.add(key)
+        if error is not None:
+            bad += 1
+            first = first or f"row {index}: {error}"
+    if first is not None:
+        raise DataError(f"bad row: {first} ({bad} of {plan.rows} rows are bad); nothing was generated (strict)")
+
+
+def plan_sources(plan: JobPlan) -> list[Any]:
+    """Return the plan's sources, found again from the paths that it fixed."""
+    if not any(plan.paths):
+        return list(find_sources(plan.job))
+    fixed = plan.job.model_copy(update={"prompts": plan.paths})
+    return list(find_sources(fixed))
+
+
+def prepare_output(plan: JobPlan, storage: Storage) -> None:
+    """Write the job's identity first of all, or check that what is there belongs to this very job.
+
+    Raises: ConfigError naming each difference, when the folder holds another job or other files.
+    """
+    names = storage.names()
+    if JOB_FILE in names:
+        with storage.open(JOB_FILE) as stream:
+            found = json.loads(stream.read())
+        differences = describe_difference(found, plan.identity)
+        if not differences:
+            return
+        if not plan.job.overwrite:
+            raise ConfigError(
+                f"output: {plan.job.output} holds another job; {'; '.join(differences)}. "
+                "Run that job again to finish it, choose another output, or overwrite"
+            )
+        for name in names:
+            if name.startswith("part-") or name in (JOB_FILE, MANIFEST_FILE):
+                storage.remove(name)
+    elif foreign := [name for name in names if not name.startswith(".")]:
+        raise ConfigError(f"output: {plan.job.output} holds other files, such as {foreign[0]}; choose an empty folder")
+    write_text(storage, JOB_FILE, canonical(plan.identity))
+
+
+def finished_shards(plan: JobPlan, storage: Storage) -> dict[int, RangeSummary]:
+    """Return the counts of the shards that are whole already; damaged ones are removed and named in the log."""
+    names = set(storage.names())
+    done: dict[int, RangeSummary] = {}
+    for number in range(plan.n_shards):
+        name = shard_name(number)
+        if name not in names:
+            continue
+        with storage.open(name) as stream:
+            summary = read_shard_summary(stream, plan.identity)
+        if summary is None or summary.rows != len(plan.shard_rows(number)):
+            _log.warning("%s is damaged; it is written again", name)
+            storage.remove(name)
+        else:
+            done[number] = summary
+    return done
+
+
+def write_text(storage: Storage, name: str, body: bytes) -> None:
+    """Commit a small file."""
+
+    def write(path: Path) -> None:
+        path.write_bytes(body)
+
+    storage.commit(name, write)
+
+
+def manifest(plan: JobPlan, storage: Storage, total: RangeSummary) -> bytes:
+    """Return the manifest's bytes: the job, its counts, and each shard's size and digest."""
+    files = []
+    for number in range(plan.n_shards):
+        with storage.open(shard_name(number)) as stream:
+            digest, size_bytes = sha256_of(stream)
+        files.append({"name": shard_name(number), "size_bytes": size_bytes, "sha256": digest})
+    return json.dumps(
+        {"job": plan.identity, "summary": total.model_dump(mode="json"), "files": files}, indent=1, sort_keys=True
+    ).encode()
+
+
+def exists(path: str) -> bool:
+    """Return whether a local path or URL exists."""
+    fs, inner = fsspec.url_to_fs(path)
+    return bool(fs.exists(inner))

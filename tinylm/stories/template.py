@@ -1,0 +1,58 @@
+"""Prompts built from a row's columns: `Once upon a time, a {adjective} {animal}`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from string import Formatter
+
+from tinylm.errors import ConfigError, DataError
+
+__all__ = ["THEME_TEMPLATE", "check_template", "fill", "template_columns"]
+
+THEME_TEMPLATE = "Once upon a time, there was a story about {theme}."
+
+
+def check_template(template: str) -> None:
+    """Raise ValueError when `template` has no place, or a place that is not one plain column name."""
+    if not template_columns(template):
+        raise ValueError(f"template needs at least one {{column}} place; found {template!r}")
+
+
+def template_columns(template: str) -> list[str]:
+    """Return the column names in `template`, in order, without repeats.
+
+    Raises: ValueError on unbalanced braces or a place with attributes, indexes, formats or conversions.
+    """
+    names: list[str] = []
+    for _, name, spec, conversion in Formatter().parse(template):
+        if name is None:
+            continue
+        if spec or conversion or not name or any(mark in name for mark in ".[]"):
+            raise ValueError(f"template places are plain column names such as {{animal}}; found {{{name}}}")
+        if name not in names:
+            names.append(name)
+    return names
+
+
+def fill(template: str, fields: Mapping[str, object]) -> str:
+    """Return `template` with each place replaced by the row's value.
+
+    Raises: DataError naming a column that the row lacks or that holds neither text nor a number.
+    """
+    values: dict[str, str] = {}
+    for name in template_columns(template):
+        value = fields.get(name)
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise DataError(f"template column {name!r} needs text or a number; found {type(value).__name__}")
+        values[name] = str(value)
+    return template.format_map(values)
+
+
+def theme_prompt(theme: str, template: str = THEME_TEMPLATE) -> str:
+    """Return the prompt for a story about `theme`.
+
+    Raises: ConfigError when the theme is empty.
+    """
+    if not theme.strip():
+        raise ConfigError("theme: found an empty one; name what the story is about, such as friendship")
+    return fill(template, {"theme": theme.strip()})
