@@ -6,7 +6,6 @@ All of it works on fixed-size rows per document, so memory does not grow with th
 from __future__ import annotations
 
 import hashlib
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +21,25 @@ U64 = NDArray[np.uint64]
 U32 = NDArray[np.uint32]
 
 _rng = np.random.Generator(np.random.Philox(key=0x7451))
-_MULTIPLY: U64 = _rng.integers(0, 2**64, SIGNATURE, dtype=np.uint64) | np.uint64(1)
-_ADD: U64 = _rng.integers(0, 2**64, SIGNATURE, dtype=np.uint64)
+_MULTIPLY: U32 = _rng.integers(0, 2**32, SIGNATURE, dtype=np.uint32) | np.uint32(1)
+_ADD: U32 = _rng.integers(0, 2**32, SIGNATURE, dtype=np.uint32)
 
 
 def _hash64(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-_word_hash = lru_cache(maxsize=1 << 17)(_hash64)
+class _WordHashes(dict[str, int]):
+    """The hash of each word met so far; emptied when odd text (digits, noise) fills it."""
+
+    def __missing__(self, word: str) -> int:
+        if len(self) >= 1 << 18:
+            self.clear()
+        self[word] = value = _hash64(word)
+        return value
+
+
+_word_hash = _WordHashes()
 
 
 def content_hash(words: list[str]) -> int:
@@ -40,7 +49,7 @@ def content_hash(words: list[str]) -> int:
 
 def ngram_hashes(words: list[str], n: int) -> U64:
     """Return the 64-bit hash of each run of `n` words; of the whole document if it is shorter."""
-    hashes = np.array([_word_hash(word) for word in words], dtype=np.uint64)
+    hashes = np.fromiter(map(_word_hash.__getitem__, words), np.uint64, len(words))
     n = min(n, len(hashes))
     total = np.zeros(len(hashes) - n + 1 if n else 0, dtype=np.uint64)
     for offset in range(n):
@@ -50,9 +59,8 @@ def ngram_hashes(words: list[str], n: int) -> U64:
 
 def signature(words: list[str]) -> U32:
     """Return the document's MinHash: uint32 (SIGNATURE,) over its word 5-grams."""
-    grams = ngram_hashes(words, _SHINGLE)
-    mixed = (grams[:, None] * _MULTIPLY + _ADD) >> np.uint64(32)
-    lowest: U32 = mixed.min(axis=0, initial=2**32 - 1).astype(np.uint32)
+    grams = (ngram_hashes(words, _SHINGLE) >> np.uint64(32)).astype(np.uint32)
+    lowest: U32 = (grams[:, None] * _MULTIPLY + _ADD).min(axis=0, initial=2**32 - 1)
     return lowest
 
 
