@@ -59,12 +59,12 @@ template <typename Elements, int Blocks>
 void score_blocks(const uint8_t* k, const float* q, int64_t head_dim, float* scores) {
   const int64_t step = kPositionBlock * Elements::bytes;
   F16 sums[Blocks];
-  for (int b = 0; b < Blocks; ++b) sums[b] = set1(0.0f);
+  TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) sums[b] = set1(0.0f);
   for (int64_t d = 0; d < head_dim; ++d) {
     const F16 element = set1(q[d]);
-    for (int b = 0; b < Blocks; ++b) sums[b] = fma(element, Elements::read(k + (b * head_dim + d) * step), sums[b]);
+    TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) sums[b] = fma(element, Elements::read(k + (b * head_dim + d) * step), sums[b]);
   }
-  for (int b = 0; b < Blocks; ++b) store(scores + b * kPositionBlock, sums[b]);
+  TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) store(scores + b * kPositionBlock, sums[b]);
 }
 
 // Replaces scores[begin - begin % 16 .. end) by exp(score - max), zero outside [begin, end); returns the sum.
@@ -89,24 +89,24 @@ template <typename Elements, int Chunks>
 void mix_values(const uint8_t* v, int64_t row_bytes, const float* weights, int64_t begin, int64_t end, float inverse,
                 float* out, int64_t count) {
   F16 even[Chunks], odd[Chunks];
-  for (int c = 0; c < Chunks; ++c) even[c] = odd[c] = set1(0.0f);
+  TINYLM_UNROLL for (int c = 0; c < Chunks; ++c) even[c] = odd[c] = set1(0.0f);
   const int64_t step = kLanes * Elements::bytes;
   int64_t t = begin;
   if (t % 2) {
-    for (int c = 0; c < Chunks; ++c) odd[c] = fma(set1(weights[t]), Elements::read(v + t * row_bytes + c * step), odd[c]);
+    TINYLM_UNROLL for (int c = 0; c < Chunks; ++c) odd[c] = fma(set1(weights[t]), Elements::read(v + t * row_bytes + c * step), odd[c]);
     ++t;
   }
   for (; t + 1 < end; t += 2) {
     const uint8_t* row = v + t * row_bytes;
     const F16 first = set1(weights[t]), second = set1(weights[t + 1]);
-    for (int c = 0; c < Chunks; ++c) {
+    TINYLM_UNROLL for (int c = 0; c < Chunks; ++c) {
       even[c] = fma(first, Elements::read(row + c * step), even[c]);
       odd[c] = fma(second, Elements::read(row + row_bytes + c * step), odd[c]);
     }
   }
   if (t < end)
-    for (int c = 0; c < Chunks; ++c) even[c] = fma(set1(weights[t]), Elements::read(v + t * row_bytes + c * step), even[c]);
-  for (int c = 0; c < Chunks; ++c)
+    TINYLM_UNROLL for (int c = 0; c < Chunks; ++c) even[c] = fma(set1(weights[t]), Elements::read(v + t * row_bytes + c * step), even[c]);
+  TINYLM_UNROLL for (int c = 0; c < Chunks; ++c)
     store_some(out + c * kLanes, mul(add(even[c], odd[c]), set1(inverse)), count - c * kLanes);
 }
 

@@ -1,14 +1,17 @@
 // Packed weights and activation rows, the same in all instruction sets but for what the includer defines:
-//   store_codes(uint8_t*, F16)   16 rounded activations (integers held as x + kRoundMagic) in the form its q8 matmul wants
-//   kCodeBytes                   bytes of one such activation
+//   store_codes(data, i, padded, F16)   activations i .. i + 15 (integers held as x + kRoundMagic) as its q8 matmul wants
+//   kCodeBytes                          bytes of one such activation
 //   pack_q8_rows(...)            int8 weights of up to 16 channels into one block; q8_weight(...) reads one back
+//
+//   TINYLM_UNROLL                       the pragma that keeps arrays of registers in registers
 //
 // One block is 16 output channels.
 //   f32   [block][k][16]     bf16  [block][k][16], permuted within 16 by bf16_slot
 //   q8    [block][K/4][16][4] bytes unless the includer says otherwise; K padded with zeros to a multiple of kGroup
 //   q4    [block][K/32][4][16][4] bytes: byte (q, channel, j) holds element 4q + j in its low nibble and 16 + 4q + j in its
 //         high nibble, as value + 8; scales [block][K/32][16]
-// An activation row: 64 bytes of header, then the elements, then for q4 the sum of each group.
+// An activation row: 64 bytes of header, then the elements, then for q4 eight times the sum of each
+// group (what the codes' offset of 8 adds to its dot product).
 
 struct RowHeader {
   float scale;
@@ -39,13 +42,14 @@ Matrix matrix_view(WeightType type, int64_t n, int64_t k, void* buffer) {
   uint8_t* scales = data + blocks_of(n) * block_bytes(type, k);
   uint8_t* row_sums = scales + scales_of(type, n, k) * 4;
   uint8_t* bias = row_sums + (type == WeightType::q8 ? blocks_of(n) * kLanes * 4 : 0);
+  uint8_t* flags = bias + blocks_of(n) * kLanes * 4;
   return Matrix{type, n, k, data, reinterpret_cast<float*>(scales), reinterpret_cast<int32_t*>(row_sums),
-                reinterpret_cast<float*>(bias)};
+                reinterpret_cast<float*>(bias), flags};
 }
 
 size_t packed_bytes(WeightType type, int64_t n, int64_t k) {
   const Matrix at_zero = matrix_view(type, n, k, nullptr);
-  return reinterpret_cast<size_t>(at_zero.bias) + static_cast<size_t>(blocks_of(n) * kLanes * 4);
+  return reinterpret_cast<size_t>(at_zero.block_flags) + static_cast<size_t>(blocks_of(n));
 }
 
 void pack_float_rows(const Matrix& to, int64_t row, int64_t rows, const MatrixSource& source) {
@@ -88,6 +92,7 @@ Matrix block_of(const Matrix& matrix, int64_t block) {
   one.scales = matrix.scales + (matrix.type == WeightType::q4 ? block * groups_of(matrix.k) * kLanes : row);
   one.row_sums = matrix.row_sums + row;
   one.bias = matrix.bias + row;
+  one.block_flags = matrix.block_flags + block;
   return one;
 }
 
@@ -153,10 +158,10 @@ void prepare_row(WeightType type, const float* x, int64_t k, void* row) {
   const int64_t padded = round_up(k, kGroup);
   for (int64_t i = 0; i < padded; i += kLanes) {
     const F16 rounded = add(mul(i < k ? load_some(x + i, k - i, 0.0f) : set1(0.0f), inverse), magic);
-    if (type == WeightType::q8) store_codes(data + i * kCodeBytes, rounded);
+    if (type == WeightType::q8) store_codes(data, i, padded, rounded);
     else store_signed(data + i, rounded);
   }
   if (type == WeightType::q8) return;
   int32_t* sums = reinterpret_cast<int32_t*>(data + padded);
-  for (int64_t g = 0; g < padded / kGroup; ++g) sums[g] = sum_group(data + g * kGroup);
+  for (int64_t g = 0; g < padded / kGroup; ++g) sums[g] = 8 * sum_group(data + g * kGroup);
 }

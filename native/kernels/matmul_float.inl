@@ -23,18 +23,18 @@ void float_tile(const Matrix& matrix, const uint8_t* rows, int64_t stride, int64
   const int64_t step = kLanes * Weights::bytes, block = matrix.k * step;
   const uint8_t* w = matrix.data + begin / kLanes * block;
   F16 sums[Rows][Blocks];
-  for (int r = 0; r < Rows; ++r)
-    for (int b = 0; b < Blocks; ++b) sums[r][b] = set1(0.0f);
+  TINYLM_UNROLL for (int r = 0; r < Rows; ++r)
+    TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) sums[r][b] = set1(0.0f);
   for (int64_t k = 0; k < matrix.k; ++k) {
     F16 weights[Blocks];
-    for (int b = 0; b < Blocks; ++b) weights[b] = Weights::read(w + b * block + k * step);
-    for (int r = 0; r < Rows; ++r) {
+    TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) weights[b] = Weights::read(w + b * block + k * step);
+    TINYLM_UNROLL for (int r = 0; r < Rows; ++r) {
       const F16 x = set1(reinterpret_cast<const float*>(rows + r * stride)[k]);
-      for (int b = 0; b < Blocks; ++b) sums[r][b] = fma(x, weights[b], sums[r][b]);
+      TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) sums[r][b] = fma(x, weights[b], sums[r][b]);
     }
   }
-  for (int r = 0; r < Rows; ++r)
-    for (int b = 0; b < Blocks; ++b) {
+  TINYLM_UNROLL for (int r = 0; r < Rows; ++r)
+    TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) {
       const int64_t from = begin + b * kLanes;
       write_channels(matrix, sums[r][b], from, from + kLanes < end ? from + kLanes : end, y + r * y_stride, accumulate);
     }

@@ -1,7 +1,20 @@
 // The q8 block layout [K/4][16][4]: four consecutive weights of a channel lie in one 32-bit lane.
 constexpr int64_t kQ8WeightBytes = 1;
+constexpr uint8_t kPairSafe = 1;         // block flag: see below
+constexpr int kPairLimit = 129;          // largest same-sign |w| + |w'| of adjacent weights (2j, 2j + 1) in such a block
+
+// Whether an (a + 127) x w kernel with saturating int16 pair sums is exact: 254 * 129 < 2^15.
+bool pair_safe(const int8_t* row, int64_t k) {
+  for (int64_t i = 0; i + 1 < k; i += 2) {
+    const int sum = row[i] + row[i + 1];
+    const bool same_sign = (row[i] ^ row[i + 1]) >= 0;
+    if (same_sign && (sum > kPairLimit || sum < -kPairLimit)) return false;
+  }
+  return true;
+}
 
 void pack_q8_rows(const Matrix& to, int64_t row, int64_t rows, const MatrixSource& source) {
+  bool safe = true;
   for (int64_t r = 0; r < rows; ++r) {
     const int8_t* from = static_cast<const int8_t*>(source.data) + (row + r) * to.k;
     int32_t sum = 0;
@@ -11,7 +24,9 @@ void pack_q8_rows(const Matrix& to, int64_t row, int64_t rows, const MatrixSourc
     }
     to.row_sums[r] = sum;
     to.scales[r] = source.scales[row + r];
+    safe = safe && pair_safe(from, to.k);
   }
+  *to.block_flags = safe ? kPairSafe : 0;
 }
 
 int q8_weight(const uint8_t* block, int64_t lane, int64_t k) {

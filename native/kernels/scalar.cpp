@@ -1,6 +1,8 @@
 // The readable reference: sixteen lanes as a plain array, one operation at a time, compiled without vectorisation.
 #include "kernels.h"
 
+#define TINYLM_UNROLL
+
 namespace tinylm::kernels {
 namespace {
 
@@ -68,7 +70,7 @@ void store_signed(uint8_t* p, const F16& a) {
   for (int64_t i = 0; i < kLanes; ++i) p[i] = static_cast<uint8_t>(bits_of(a.lane[i]));
 }
 constexpr int64_t kCodeBytes = 1;
-void store_codes(uint8_t* p, const F16& a) { store_signed(p, a); }
+void store_codes(uint8_t* data, int64_t i, int64_t, const F16& a) { store_signed(data + i, a); }
 int32_t sum_group(const uint8_t* p) {
   int32_t sum = 0;
   for (int64_t i = 0; i < kGroup; ++i) sum += static_cast<int8_t>(p[i]);
