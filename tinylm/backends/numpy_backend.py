@@ -14,7 +14,7 @@ import numpy as np
 from tinylm.backends.base import FloatArray, LoadedModel, StepBackend
 from tinylm.config import ModelConfig
 
-__all__ = ["NumpyBackend", "NumpyModel"]
+__all__ = ["NumpyBackend", "NumpyModel", "position_table"]
 
 KVCache = list[tuple[FloatArray, FloatArray]]  # per layer: keys and values, each (G, P, D)
 
@@ -25,7 +25,7 @@ class NumpyModel:
     def __init__(self, config: ModelConfig, weights: dict[str, FloatArray]) -> None:
         self.config = config
         self._weights = weights
-        self._positions = _position_table(config, weights)
+        self._positions = position_table(config, weights)
         self._cos, self._sin = _rotations(config)
 
     def empty_cache(self) -> KVCache:
@@ -132,8 +132,9 @@ def _softmax(scores: FloatArray) -> FloatArray:
 
 def _silu(x: FloatArray) -> FloatArray:
     # Through tanh, which cannot overflow: sigmoid(x) = (1 + tanh(x / 2)) / 2.
-    half = np.float32(0.5) * x
-    return half * (1 + np.tanh(half))
+    half: FloatArray = np.float32(0.5) * x
+    gated: FloatArray = half * (1 + np.tanh(half))
+    return gated
 
 
 def _erf(x: FloatArray) -> FloatArray:
@@ -154,7 +155,7 @@ def _rotations(config: ModelConfig) -> tuple[FloatArray, FloatArray]:
     return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
 
 
-def _position_table(config: ModelConfig, weights: dict[str, FloatArray]) -> FloatArray | None:
+def position_table(config: ModelConfig, weights: dict[str, FloatArray]) -> FloatArray | None:
     """Return what is added to the embedding at each position (context, C), None where RoPE does the work."""
     if config.position == "learned":
         return weights["pos_embeddings.weight"]

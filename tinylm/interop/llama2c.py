@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -199,7 +198,8 @@ def _take_int8(cursor: _Cursor, header: _Header) -> dict[str, tuple[NDArray[Any]
 def _dequantise(values: NDArray[Any], scales: NDArray[Any] | None) -> FloatArray:
     if scales is None:
         return values
-    return (values.astype(np.float32) * scales).reshape(values.shape[0], -1)
+    rows: FloatArray = (values.astype(np.float32) * scales).reshape(values.shape[0], -1)
+    return rows
 
 
 def _find_tokenizer(path: Path) -> Path:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from tinylm.errors import FormatError
 from tinylm.tokenizer import Piece
 
-__all__ = ["build_sentencepiece", "has_dummy_prefix"]
+__all__ = ["NormalizerSettings", "build_sentencepiece", "read_normalizer"]
 
 _TYPES = {"normal": 1, "unknown": 2, "control": 3, "user": 4, "unused": 5, "byte": 6}
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
@@ -39,13 +40,29 @@ def build_sentencepiece(
     return body + _bytes_field(2, trainer) + _bytes_field(3, normalizer)
 
 
-def has_dummy_prefix(model: bytes) -> bool:
-    """Return whether this .model puts a space before every text (SentencePiece's default)."""
+@dataclass(frozen=True)
+class NormalizerSettings:
+    """What a .model does to a text before cutting it up."""
+
+    name: str = ""
+    dummy_prefix: bool = True  # SentencePiece's own defaults
+    collapse_spaces: bool = True
+    has_charsmap: bool = False  # characters are rewritten (NFKC and the like)
+
+
+def read_normalizer(model: bytes) -> NormalizerSettings:
+    """Return the normalizer's settings of a .model file; FormatError if the file is damaged."""
     for number, value in _fields(model):
         if number == 3 and isinstance(value, bytes):
-            settings = dict(_fields(value))
-            return bool(settings.get(3, 1))
-    return True
+            spec = dict(_fields(value))
+            name = spec.get(1, b"")
+            return NormalizerSettings(
+                name=name.decode(errors="replace") if isinstance(name, bytes) else "",
+                dummy_prefix=bool(spec.get(3, 1)),
+                collapse_spaces=bool(spec.get(4, 1)),
+                has_charsmap=bool(spec.get(2)),
+            )
+    return NormalizerSettings()
 
 
 def _piece(piece: Piece) -> bytes:

@@ -1,0 +1,59 @@
+"""`tinylm import`: one front door for every format that can be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tinylm.config import Precision
+from tinylm.errors import DataError
+from tinylm.interop.checkpoint import Checkpoint
+from tinylm.interop.llama2c import read_llama2c
+from tinylm.quantize import ModelSummary
+
+__all__ = ["import_model", "read_checkpoint"]
+
+
+def import_model(
+    source: str | Path,
+    out: Path,
+    *,
+    precision: Precision = "int8",
+    tokenizer: Path | None = None,
+    lora: Path | None = None,
+) -> ModelSummary:
+    """Read a model of another tool and write it as a one-file model that the engine runs.
+
+    Args:    source: a Hugging Face folder or hub name (owner/name), a .gguf file, or a llama2.c .bin file.
+             tokenizer: its tokenizer, where that does not lie beside it.
+             lora: a PEFT folder whose adapter is merged into the weights first.
+    Raises:  DataError if something is missing or does not fit TinyLM; FormatError if a file is damaged.
+    """
+    checkpoint = read_checkpoint(source, tokenizer)
+    if lora is not None:
+        from tinylm.interop.lora import merge_lora
+
+        checkpoint = merge_lora(checkpoint, lora)
+    return checkpoint.save(out, precision)
+
+
+def read_checkpoint(source: str | Path, tokenizer: Path | None = None) -> Checkpoint:
+    """Return the model in `source`, whatever its format; arguments and errors as `import_model`."""
+    # Each reader is imported where it is used: torch, gguf and transformers are slow to load, some are extras.
+    from tinylm.interop.hf_import import download, is_hub_name, read_hf
+
+    path = Path(source)
+    if path.is_dir():
+        return read_hf(path, tokenizer)
+    if not path.exists() and is_hub_name(str(source)):
+        return read_hf(download(str(source)), tokenizer)
+    if not path.is_file():
+        raise DataError(f"{source}: no such file or folder, and not a hub name of the form owner/name")
+    if path.suffix == ".gguf":
+        from tinylm.interop.gguf_import import read_gguf
+
+        return read_gguf(path, tokenizer)
+    if path.suffix == ".bin":
+        return read_llama2c(path, tokenizer)
+    if path.suffix == ".safetensors":
+        raise DataError(f"{path}: name the folder with its config.json; a lone weights file does not say its shape")
+    raise DataError(f"{path}: not a format that can be imported; expected a folder, .gguf, or llama2.c .bin")
