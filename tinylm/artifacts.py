@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from tinylm.config import Config
-from tinylm.errors import ArtifactError, ConfigError
+from tinylm.errors import ArtifactError, ConfigError, DataError
 from tinylm.manifest import (
     MANIFEST,
     SUMMARY,
@@ -44,10 +44,11 @@ from tinylm.manifest import (
     write_json,
 )
 
-__all__ = ["ArtifactRef", "Store"]
+__all__ = ["MODEL_FILE", "ArtifactRef", "Store", "find_model"]
 
 _log = logging.getLogger(__name__)
 
+MODEL_FILE = "model.safetensors"  # in every artifact of stage `model` and `converted`
 KEY_DIGITS = 16  # 64 bits: among a million artifacts the odds of any clash are 1 in 10^7
 LOCK_POLL_S = 0.1  # chosen: a polled lock leaves a waiting thread interruptible
 
@@ -251,6 +252,27 @@ class Store:
             yield held
         finally:
             os.close(descriptor)
+
+
+def find_model(store: Store, name: str | None) -> Path:
+    """Return the model file that `name` means: a file, a folder with one, an artifact; None: the newest published.
+
+    Raises: DataError saying what is missing and what to do.
+    """
+    if name is None:
+        newest = store.newest("model")
+        if newest is None:
+            raise DataError(f"no model named and none published in {store.root}; run `tinylm run`, or name a file")
+        return newest.path / MODEL_FILE
+    path = Path(name)
+    if path.is_dir():
+        path = path / MODEL_FILE
+    if path.is_file():
+        return path
+    try:
+        return store.find(name).path / MODEL_FILE
+    except ConfigError:
+        raise DataError(f"model {name}: no such file, and no artifact of that name in {store.root}") from None
 
 
 def _acquire(descriptor: int, what: str, wait: bool) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from pydantic import Field
 
 from tinylm import stages
-from tinylm.artifacts import ArtifactRef, Store
+from tinylm.artifacts import MODEL_FILE, ArtifactRef, Store
 from tinylm.bench.config import SweepConfig
 from tinylm.config import Config, parse
 from tinylm.corpus.config import CorpusConfig
@@ -22,7 +23,9 @@ from tinylm.stages import EvaluateConfig, ExportConfig, SamplesConfig
 from tinylm.tokenizer import TokenizerConfig
 from tinylm.train.config import TrainConfig
 
-__all__ = ["Profile", "RunResult", "load_profile", "profile_names", "run_pipeline"]
+__all__ = ["Profile", "RunResult", "load_profile", "profile_changes", "profile_names", "run_pipeline", "train_model"]
+
+OnStage = Callable[[ArtifactRef], None]
 
 FOLDER = Path(__file__).parent / "profiles"
 
@@ -42,14 +45,51 @@ class Profile(Config):
 
 @dataclass(frozen=True)
 class RunResult:
-    """The artifacts of one run, in the order of the chain, by stage name."""
+    """The artifacts of one run, by stage name in the order of the chain, and where its report lies."""
 
     artifacts: dict[str, ArtifactRef]
+    report: Path
 
     @property
     def model(self) -> Path:
         """The one-file model."""
-        return self.artifacts["model"].path / "model.safetensors"
+        return self.artifacts["model"].path / MODEL_FILE
+
+    @property
+    def bits_per_byte(self) -> dict[str, float]:
+        """Bits per byte on validation text, by engine and precision."""
+        return dict(self.artifacts["evaluation"].summary["bits_per_byte"])
+
+    def stories(self) -> list[dict[str, Any]]:
+        """Return the sample stories: prompt, text, finish_reason."""
+        lines = (self.artifacts["stories"].path / "stories.jsonl").read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the run as plain JSON values."""
+        stages = {
+            name: {"key": ref.key, "reused": ref.reused, "seconds": round(ref.seconds, 2), "path": str(ref.path)}
+            for name, ref in self.artifacts.items()
+        }
+        return {
+            "stages": stages,
+            "model": str(self.model),
+            "report": str(self.report),
+            "bits_per_byte": self.bits_per_byte,
+            "stories": self.stories(),
+        }
+
+    def text(self) -> str:
+        """Return what a person wants to see at the end of a run: stages, loss, stories, report."""
+        lines = [f"{'stage':<12} {'':<6} {'seconds':>8}  key"]
+        for name, ref in self.artifacts.items():
+            lines.append(f"{name:<12} {'reused' if ref.reused else 'run':<6} {ref.seconds:>8.1f}  {ref.key}")
+        lines += ["", "bits per byte on validation text"]
+        lines += [f"  {name:<12} {value:.4f}" for name, value in self.bits_per_byte.items()]
+        for number, story in enumerate(self.stories(), start=1):
+            lines += ["", f"story {number}", f"{story['prompt']}{story['text']}"]
+        lines += ["", f"model   {self.model}", f"report  {self.report}"]
+        return "\n".join(lines)
 
 
 def profile_names() -> list[str]:
@@ -75,24 +115,58 @@ def load_profile(name: str, changes: dict[str, Any] | None = None) -> Profile:
     return parse(Profile, values, f"profile {name}")
 
 
+def profile_changes(
+    corpus: Sequence[str] = (),
+    valid: Sequence[str] = (),
+    preset: str | None = None,
+    minutes: float | None = None,
+    seed: int | None = None,
+    settings: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return the changes to a profile that the commands' and flows' short options stand for.
+
+    Args:   corpus, valid: files, globs or folders of text in place of the profile's source.
+            settings: any others, as `table.key=value` with a TOML value.
+    Raises: ConfigError for a setting of another form.
+    """
+    changes: dict[str, Any] = {}
+    if corpus:
+        changes |= {"corpus.source": "files", "corpus.files": list(corpus)}
+    if valid:
+        changes["corpus.valid_files"] = list(valid)
+    short = {"train.preset": preset, "train.minutes": minutes, "train.seed": seed}
+    changes |= {key: value for key, value in short.items() if value is not None}
+    for setting in settings:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise ConfigError(f"setting {setting!r}: expected table.key=value, such as train.minutes=3")
+        changes[key.strip()] = _toml_value(value.strip())
+    return changes
+
+
 def run_pipeline(
-    profile: Profile,
-    store: Store,
-    reports_dir: Path,
-    progress: ProgressReporter,
-    on_stage: Callable[[ArtifactRef], None] = lambda ref: None,
+    profile: Profile, store: Store, reports_dir: Path, progress: ProgressReporter, on_stage: OnStage
 ) -> RunResult:
-    """Return all artifacts of `profile`, making what is not current; `on_stage` hears of each one as it is ready.
+    """Return all artifacts of `profile`, making what is not current; `on_stage` hears of each one as it is ready."""
+    done = train_model(profile, store, progress, on_stage)
+    keep = _Keeper(done, on_stage)
+    model, native = done["model"], done["native"]
+    keep(stages.evaluate(store, profile.evaluate, done["train"], model, done["corpus"], native, progress))
+    keep(stages.stories(store, profile.samples, model, native, progress))
+    sweep = keep(stages.sweep(store, profile.sweep, model, native, progress))
+    page = keep(stages.report(store, sweep, progress))
+    return RunResult(done, stages.publish_report(page, sweep, reports_dir))
+
+
+def train_model(
+    profile: Profile, store: Store, progress: ProgressReporter, on_stage: OnStage
+) -> dict[str, ArtifactRef]:
+    """Return the artifacts of the chain's first half, text to one-file model, by stage name.
 
     The native build needs no text, so it runs beside corpus, tokenizer and training.
     """
     done: dict[str, ArtifactRef] = {}
-
-    def keep(ref: ArtifactRef) -> ArtifactRef:
-        done[ref.stage] = ref
-        on_stage(ref)
-        return ref
-
+    keep = _Keeper(done, on_stage)
     with ThreadPoolExecutor(1, "native-build") as beside:
         native = beside.submit(stages.native, store, progress)
         corpus = keep(stages.corpus(store, profile.corpus, progress))
@@ -100,12 +174,29 @@ def run_pipeline(
         tokens = keep(stages.tokens(store, corpus, tokenizer, progress))
         checkpoint = keep(stages.train(store, profile.train, tokens, tokenizer, progress))
         built = keep(native.result())
-    model = keep(stages.export(store, profile.export, checkpoint, corpus, built, progress))
-    keep(stages.evaluate(store, profile.evaluate, checkpoint, model, corpus, built, progress))
-    keep(stages.stories(store, profile.samples, model, built, progress))
-    sweep = keep(stages.sweep(store, profile.sweep, model, built, progress))
-    keep(stages.report(store, sweep, reports_dir, progress))
-    return RunResult(done)
+    keep(stages.export(store, profile.export, checkpoint, corpus, built, progress))
+    return done
+
+
+@dataclass(frozen=True)
+class _Keeper:
+    """Notes each artifact under its stage, tells of it, and hands it on."""
+
+    done: dict[str, ArtifactRef]
+    on_stage: OnStage
+
+    def __call__(self, ref: ArtifactRef) -> ArtifactRef:
+        self.done[ref.stage] = ref
+        self.on_stage(ref)
+        return ref
+
+
+def _toml_value(text: str) -> Any:
+    """Return `text` read as a TOML value, or as it is when it is none (a bare word)."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def _set(values: dict[str, Any], keys: list[str], value: Any) -> None:

@@ -1,0 +1,157 @@
+"""The only bridge between TinyLM and Prefect: live-run locks, logging, progress, artifacts in the UI, the server.
+
+No `from __future__ import annotations` in these modules: Prefect reads the annotations of flows at run time.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from html import escape
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect import Task as PrefectTask
+from prefect import runtime, task
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+from flows import ROOT
+from tinylm.artifacts import ArtifactRef, Store
+from tinylm.corpus import NetworkError
+from tinylm.errors import TinyLMError
+from tinylm.pipeline import RunResult
+from tinylm.progress import PlainProgress, Task
+from tinylm.runs import hold_run, is_serving, mark_dead_runs
+from tinylm.up import EXCLUSIVE_TAG
+
+__all__ = [
+    "EXCLUSIVE_TAG",
+    "UiProgress",
+    "as_task",
+    "begin_run",
+    "open_store",
+    "prefect_server",
+    "reports_folder",
+    "retry_on_network_error",
+    "show_run",
+]
+
+_log = logging.getLogger("tinylm.flows")
+_REPORT_EVERY_S = 5.0  # chosen: a progress bar in a browser needs no more
+
+
+def begin_run() -> None:
+    """Mark this flow run as alive until its process ends, and let the library's log lines through to Prefect."""
+    logging.getLogger("tinylm").setLevel(logging.INFO)
+    if runtime.flow_run.id:
+        hold_run(_running(), str(runtime.flow_run.id))
+
+
+def open_store() -> Store:
+    """Return the project's artifact store; TINYLM_ARTIFACTS names another folder."""
+    return Store(Path(os.environ.get("TINYLM_ARTIFACTS", ROOT / "artifacts")))
+
+
+def reports_folder() -> Path:
+    """Return where reports are published; TINYLM_REPORTS names another folder."""
+    return Path(os.environ.get("TINYLM_REPORTS", ROOT / "reports"))
+
+
+@contextmanager
+def prefect_server() -> Iterator[None]:
+    """Use the project's running Prefect server, or an embedded one for as long as the block lasts.
+
+    Runs that killed processes left open are closed before the first flow begins.
+    """
+    url = PREFECT_API_URL.value()
+    if url and is_serving(url):
+        yield
+        return
+    with temporary_settings(restore_defaults={PREFECT_API_URL}), get_client(sync_client=True) as client:
+        try:
+            mark_dead_runs(str(client.api_url).rstrip("/"), _running())
+        except TinyLMError as error:
+            _log.warning("runs left open by killed processes stay so: %s", error)
+        yield
+
+
+def _running() -> Path:
+    return Path(PREFECT_HOME.value()).absolute() / "running"
+
+
+class _UiTask:
+    """Shows one piece of work as a progress bar on the run's page, and now and then as a log line."""
+
+    def __init__(self, inner: Task, artifact: UUID | None, total: float | None) -> None:
+        self._inner, self._artifact, self._total = inner, artifact, total
+        self._last_s = 0.0
+
+    def update(self, completed: float, **fields: object) -> None:
+        """Set the amount done."""
+        self._inner.update(completed, **fields)
+        now_s = time.monotonic()
+        if self._artifact is None or self._total is None or now_s - self._last_s < _REPORT_EVERY_S:
+            return
+        self._last_s = now_s
+        update_progress_artifact(self._artifact, min(100.0, 100.0 * completed / self._total))
+
+
+class UiProgress:
+    """A `ProgressReporter` for tasks: log lines, and a bar where the amount of work is known."""
+
+    def __init__(self) -> None:
+        self._plain = PlainProgress(interval_s=15.0)
+
+    @contextmanager
+    def task(self, name: str, total: float | None, unit: str = "") -> Iterator[Task]:
+        """Yield the running task."""
+        artifact = create_progress_artifact(0.0, description=name) if total else None
+        with self._plain.task(name, total, unit) as inner:
+            yield _UiTask(inner, artifact if isinstance(artifact, UUID) else None, total)
+        if isinstance(artifact, UUID):
+            update_progress_artifact(artifact, 100.0)
+
+
+def as_task(stage: Callable[..., ArtifactRef], **options: Any) -> PrefectTask[..., ArtifactRef]:
+    """Return the task that makes one call of `stage` on the project's store.
+
+    No result cache: the store knows what is current, by content (a cache key would see only these few lines).
+    """
+
+    @task(name=stage.__name__, description=stage.__doc__, cache_policy=NO_CACHE, **options)
+    def run(*inputs: Any, **named: Any) -> ArtifactRef:
+        return stage(open_store(), *inputs, UiProgress(), **named)
+
+    return run
+
+
+def retry_on_network_error() -> dict[str, Any]:
+    """Return the task options that try again when the network failed, and on no other error."""
+
+    def is_network_error(task: PrefectTask[..., Any], run: TaskRun, state: State[Any]) -> bool:
+        del task, run
+        return isinstance(state.result(raise_on_failure=False), NetworkError)
+
+    return {"retries": 3, "retry_delay_seconds": [10, 60, 300], "retry_condition_fn": is_network_error}
+
+
+def show_run(result: RunResult) -> None:
+    """Put a run's stages, loss, sample stories and report on its page."""
+    rows = [{"stage": name} | facts for name, facts in result.as_dict()["stages"].items()]
+    create_table_artifact(rows, key="stages", description="what this run made and what it found current")
+    figures = "\n".join(f"- {name}: {value:.4f} bits per byte" for name, value in result.bits_per_byte.items())
+    told = "\n\n".join(f"> {escape(story['prompt'] + story['text'])}" for story in result.stories())
+    create_markdown_artifact(f"## Quality\n\n{figures}\n\n## Sample stories\n\n{told}\n", key="stories")
+    create_link_artifact(result.report.absolute().as_uri(), link_text=str(result.report), key="report")

@@ -1,0 +1,97 @@
+"""The flow `pipeline`: text in; model, sample stories and a report out. Also `python -m flows.pipeline`."""
+
+import sys
+from typing import Annotated
+
+import typer
+from prefect import flow
+from pydantic import Field
+
+from flows._prefect import (
+    EXCLUSIVE_TAG,
+    as_task,
+    begin_run,
+    prefect_server,
+    reports_folder,
+    retry_on_network_error,
+    show_run,
+)
+from tinylm import stages
+from tinylm.errors import TinyLMError
+from tinylm.pipeline import RunResult, load_profile, profile_changes
+
+__all__ = ["pipeline"]
+
+corpus_task = as_task(stages.corpus, **retry_on_network_error())
+tokenizer_task = as_task(stages.tokenizer)
+tokens_task = as_task(stages.tokens)
+train_task = as_task(stages.train, tags=[EXCLUSIVE_TAG])
+native_task = as_task(stages.native)
+export_task = as_task(stages.export)
+evaluate_task = as_task(stages.evaluate)
+stories_task = as_task(stages.stories)
+sweep_task = as_task(stages.sweep, tags=[EXCLUSIVE_TAG])
+report_task = as_task(stages.report)
+
+
+@flow(name="pipeline")
+def pipeline(
+    profile: Annotated[str, Field(description="named profile, or a .toml file")] = "quickstart",
+    corpus: Annotated[tuple[str, ...], Field(description="text to train on: files, globs, folders")] = (),
+    valid: Annotated[tuple[str, ...], Field(description="validation text of its own, never trained on")] = (),
+    preset: Annotated[str | None, Field(description="shape of the model, by name")] = None,
+    minutes: Annotated[float | None, Field(description="minutes of training", gt=0)] = None,
+    seed: Annotated[int | None, Field(description="seed of the training", ge=0)] = None,
+    settings: Annotated[tuple[str, ...], Field(description="any other setting: table.key=value")] = (),
+) -> RunResult:
+    """Text to stories: corpus, tokenizer, training, export, evaluation, sweep and report; what is current is reused."""
+    begin_run()
+    chosen = load_profile(profile, profile_changes(corpus, valid, preset, minutes, seed, settings))
+    building = native_task.submit()  # needs no text: runs beside corpus, tokenizer and training
+    text = corpus_task(chosen.corpus)
+    tokenizer = tokenizer_task(chosen.tokenizer, text)
+    tokens = tokens_task(text, tokenizer)
+    checkpoint = train_task(chosen.train, tokens, tokenizer)
+    native = building.result()
+    model = export_task(chosen.export, checkpoint, text, native)
+    evaluation = evaluate_task(chosen.evaluate, checkpoint, model, text, native)
+    stories = stories_task(chosen.samples, model, native)
+    sweep = sweep_task(chosen.sweep, model, native)
+    report = report_task(sweep)
+    refs = [text, tokenizer, tokens, checkpoint, native, model, evaluation, stories, sweep, report]
+    result = RunResult({ref.stage: ref for ref in refs}, stages.publish_report(report, sweep, reports_folder()))
+    show_run(result)
+    return result
+
+
+def main(
+    profile: str = "quickstart",
+    corpus: Annotated[list[str] | None, typer.Option()] = None,
+    valid: Annotated[list[str] | None, typer.Option()] = None,
+    preset: str | None = None,
+    minutes: float | None = None,
+    settings: Annotated[list[str] | None, typer.Option("--set")] = None,
+) -> None:
+    """Run the flow now: on the project's Prefect server if it is up, else on an embedded one."""
+    try:
+        with prefect_server():
+            result = pipeline(
+                profile=profile,
+                corpus=tuple(corpus or ()),
+                valid=tuple(valid or ()),
+                preset=preset,
+                minutes=minutes,
+                settings=tuple(settings or ()),
+            )
+    except TinyLMError as error:
+        sys.exit(_complain(error))
+    sys.stdout.write(f"\n{result.text()}\n")
+
+
+def _complain(error: TinyLMError) -> int:
+    sys.stderr.write(f"tinylm: {error}\n")
+    return error.exit_code
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,135 @@
+"""What every command shares: errors to exit codes, output and `--json`, the model and store that are meant."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from tinylm.errors import TinyLMError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from tinylm.artifacts import Store
+
+__all__ = [
+    "ArtifactsDir",
+    "CommandGroup",
+    "Json",
+    "ModelPath",
+    "Output",
+    "find_model",
+    "open_store",
+    "set_up_logging",
+]
+
+WORK_FAILED, INTERRUPTED, TERMINATED = 1, 130, 143
+AGAIN = "stopped; the same command goes on where it was"
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, last on standard output.")]
+ModelPath = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="Model file, or an artifact's key; default: the newest published model."),
+]
+ArtifactsDir = Annotated[
+    Path, typer.Option("--artifacts", envvar="TINYLM_ARTIFACTS", help="Folder of the artifact store.")
+]
+
+
+class _Terminated(BaseException):
+    """SIGTERM arrived; raised in the main thread so that work in progress is closed in order."""
+
+
+class CommandGroup(TyperGroup):
+    """Turns what a command raises into one line on standard error and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that `ctx` names."""
+        signal.signal(signal.SIGTERM, _terminate)
+        try:
+            return super().invoke(ctx)
+        except TinyLMError as error:
+            _fail(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            _fail(AGAIN, INTERRUPTED)
+        except _Terminated:
+            _fail(AGAIN, TERMINATED)
+        except BrokenPipeError:
+            # The reader of our output is gone (`| head`); standard output must not be flushed again at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(WORK_FAILED)
+        except OSError as error:
+            _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", WORK_FAILED)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    del number, frame
+    raise _Terminated
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"tinylm: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def set_up_logging(*, verbose: bool, quiet: bool) -> None:
+    """Send the package's log lines to standard error, one plain line each."""
+    level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.WARNING)
+    logging.getLogger("tinylm").setLevel(level)
+
+
+class Output:
+    """Where a command's words go: standard output, or standard error when that is kept for JSON."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self.console = Console(stderr=as_json, highlight=False)
+
+    def show(self, what: RenderableType) -> None:
+        """Print a table or other rich object."""
+        self.console.print(what)
+
+    def line(self, text: str = "") -> None:
+        """Print one line as it is."""
+        print(text, file=sys.stderr if self._as_json else sys.stdout)
+
+    def piece(self, text: str) -> None:
+        """Print a part of a line at once."""
+        print(text, end="", flush=True, file=sys.stderr if self._as_json else sys.stdout)
+
+    def result(self, values: dict[str, Any]) -> None:
+        """End with `values` as one JSON object, if that was asked for."""
+        if self._as_json:
+            print(json.dumps(values, ensure_ascii=False, default=str))
+
+
+def open_store(folder: Path) -> Store:
+    """Return the artifact store in `folder`."""
+    from tinylm.artifacts import Store
+
+    return Store(folder)
+
+
+def find_model(name: str | None, folder: Path) -> Path:
+    """Return the model file that `name` means; None: the newest published one, and standard error says which.
+
+    Raises: DataError saying what is missing and what to do.
+    """
+    from tinylm.artifacts import Store
+    from tinylm.artifacts import find_model as find
+
+    path = find(Store(folder), name)
+    if name is None:
+        print(f"model: {path} (newest published)", file=sys.stderr)
+    return path

@@ -1,0 +1,69 @@
+"""Commands about model files: `init`, `import`, `export`, `inspect`, `eval`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tinylm.cli.base import ArtifactsDir, Json, ModelPath, Output, find_model
+from tinylm.cli.options import EngineSetup, Precision, engine_options
+
+__all__ = ["add_to"]
+
+OutFile = Annotated[Path, typer.Option("--out", "-o", help="File (or folder) to write.")]
+
+
+def init(
+    out_file: OutFile,
+    preset: Annotated[str, typer.Option(help="Named shape.")] = "llama-20m",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the weights.")] = 0,
+    precision: Precision = Precision.int8,
+    json_output: Json = False,
+) -> None:
+    """Write a model of random weights, for speed tests."""
+    from tinylm.modelfile import random_weights
+    from tinylm.presets import preset as find_preset
+    from tinylm.quantize import write_model
+
+    out = Output(json_output)
+    config = find_preset(preset)
+    provenance = {"name": preset, "weights": "random", "seed": seed}
+    weights = random_weights(config, seed)
+    summary = write_model(out_file, config, weights, b"", "bytes", None, None, precision.value, provenance)
+    out.line(f"{out_file}  {summary.parameters:,} parameters, {summary.file_bytes:,} bytes, {precision.value}")
+    out.result(summary.as_dict() | {"model": str(out_file)})
+
+
+@engine_options
+def evaluate(
+    engine: EngineSetup,
+    text: Annotated[list[str], typer.Option("--text", help="Text to judge on: file, glob or folder; repeatable.")],
+    model: ModelPath = None,
+    artifacts: ArtifactsDir = Path("artifacts"),
+    json_output: Json = False,
+) -> None:
+    """Measure a model on text: bits per byte, nats per token."""
+    from tinylm.corpus import CorpusConfig
+    from tinylm.corpus.sources import read_documents
+    from tinylm.engine import load_engine
+    from tinylm.scoring import evaluate as evaluate_texts
+
+    out = Output(json_output)
+    path = find_model(model, artifacts)
+    texts = (document for document in read_documents(CorpusConfig(source="files", files=tuple(text))) if document)
+    with load_engine(path, **engine._asdict()) as loaded:
+        result = evaluate_texts(loaded.score, texts)
+    out.line(
+        f"{result.bits_per_byte:.4f} bits per byte, {result.nats_per_token:.4f} nats per token, "
+        f"{result.tokens:,} tokens, {result.bytes:,} bytes"
+    )
+    out.result({"model": str(path)} | result.as_dict())
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    panel = "Models"
+    app.command("init", rich_help_panel=panel)(init)
+    app.command("eval", rich_help_panel=panel)(evaluate)

@@ -1,0 +1,120 @@
+"""Option groups that several commands share: how text is sampled, how the engine is set up.
+
+A command takes one parameter, `options` or `engine`; the decorators here show it as one flag per field. The flags
+are written out rather than read off `GenerateOptions`, because that import would cost every `--help` 0.2 s; a test
+holds the two equal.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+__all__ = ["ENGINE", "SAMPLING", "EngineSetup", "Precision", "engine_options", "sampling_options"]
+
+
+class Precision(StrEnum):
+    """How the weight matrices of a model file are stored."""
+
+    f32 = "f32"
+    bf16 = "bf16"
+    int8 = "int8"
+    int4 = "int4"
+
+
+class EngineSetup(NamedTuple):
+    """How `load_engine` is asked to spread over the machine; None: its own choice."""
+
+    replicas: int | None = None
+    threads_per_replica: int | None = None
+    max_batch: int | None = None
+    isa: str = "auto"
+
+
+class _Flag(NamedTuple):
+    """One field as a command-line option."""
+
+    kind: Any
+    help: str
+    default: str
+    least: float | None = None
+    most: float | None = None
+
+
+SAMPLING: dict[str, _Flag] = {
+    "max_new_tokens": _Flag(int, "Tokens at most.", "256", 0),
+    "temperature": _Flag(float, "0: greedy.", "0.8", 0, 100),
+    "top_k": _Flag(int, "Keep the k likeliest tokens; 0: off.", "40", 0),
+    "top_p": _Flag(float, "Keep the likeliest mass p; 1: off.", "0.95", 0, 1),
+    "min_p": _Flag(float, "Drop tokens below p times the best; 0: off.", "0.0", 0, 1),
+    "repetition_penalty": _Flag(float, "1: off.", "1.0", 0, 100),
+    "stop": _Flag(list[str], "End before this string; may be given several times.", "none"),
+    "ignore_eos": _Flag(bool, "Go on past the end of the story.", "off"),
+    "seed": _Flag(int, "Key of the random stream: equal seed, equal text.", "0", 0),
+}
+
+ENGINE: dict[str, _Flag] = {
+    "replicas": _Flag(int, "Independent engines over one set of weights.", "one per core", 1),
+    "threads_per_replica": _Flag(int, "Threads of each replica.", "1", 1),
+    "max_batch": _Flag(int, "Stories that a replica writes at a time.", "the engine's choice", 1),
+    "isa": _Flag(str, "Instruction set: auto, scalar, avx2, avx512, neon.", "auto"),
+}
+
+Command = Callable[..., None]
+
+
+def sampling_options(command: Command) -> Command:
+    """Show the parameter `options: GenerateOptions` of `command` as one flag per sampling setting."""
+
+    def build(given: dict[str, Any]) -> Any:
+        from tinylm.config import GenerateOptions, parse
+
+        return parse(GenerateOptions, given, "options")
+
+    return _spread(command, "options", SAMPLING, "Sampling", build)
+
+
+def engine_options(command: Command) -> Command:
+    """Show the parameter `engine: EngineSetup` of `command` as one flag per field."""
+    return _spread(command, "engine", ENGINE, "Engine", lambda given: EngineSetup(**given))
+
+
+def _spread(
+    command: Command, name: str, flags: dict[str, _Flag], panel: str, build: Callable[[dict[str, Any]], Any]
+) -> Command:
+    """Return `command` with its parameter `name` replaced by keyword flags; unset flags are left out of `build`."""
+
+    @functools.wraps(command)
+    def wrapper(*args: Any, **values: Any) -> None:
+        given = {flag: values.pop(flag) for flag in flags}
+        values[name] = build({flag: value for flag, value in given.items() if value not in (None, [], False)})
+        command(*args, **values)
+
+    signature = inspect.signature(command, eval_str=True, locals={"GenerateOptions": object})
+    kept = [parameter for parameter in signature.parameters.values() if parameter.name != name]
+    added = [_parameter(flag_name, flag, panel) for flag_name, flag in flags.items()]
+    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in kept]
+    wrapper.__signature__ = signature.replace(parameters=parameters + added)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters + added}
+    return wrapper
+
+
+def _parameter(name: str, flag: _Flag, panel: str) -> inspect.Parameter:
+    is_switch = flag.kind is bool
+    option = typer.Option(
+        f"--{name.replace('_', '-')}",
+        help=flag.help,
+        rich_help_panel=panel,
+        show_default=False if is_switch else flag.default,
+        min=flag.least,
+        max=flag.most,
+    )
+    kind = flag.kind if is_switch else flag.kind | None
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=False if is_switch else None, annotation=Annotated[kind, option]
+    )

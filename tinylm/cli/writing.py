@@ -1,0 +1,130 @@
+"""Commands that write stories: `generate`, `story`, `chat`, `compare`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tinylm.cli.base import ArtifactsDir, Json, ModelPath, Output, find_model, open_store
+from tinylm.cli.options import EngineSetup, Precision, engine_options, sampling_options
+from tinylm.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from tinylm.config import GenerateOptions
+
+__all__ = ["add_to"]
+
+
+@engine_options
+@sampling_options
+def story(
+    options: GenerateOptions,
+    engine: EngineSetup,
+    prompt: Annotated[str, typer.Argument(help="How the story begins.")] = "Once upon a time",
+    model: ModelPath = None,
+    artifacts: ArtifactsDir = Path("artifacts"),
+    json_output: Json = False,
+) -> None:
+    """Write one story to the terminal, word by word, beginning with PROMPT."""
+    from tinylm.engine import load_engine
+
+    out = Output(json_output)
+    path = find_model(model, artifacts)
+    started_s = time.monotonic()
+    pieces = []
+    with load_engine(path, **_single_stream(engine)) as loaded:
+        out.piece(prompt)
+        for piece in loaded.stream(prompt, options):
+            out.piece(piece)
+            pieces.append(piece)
+    out.line()
+    seconds = time.monotonic() - started_s
+    out.result({"prompt": prompt, "text": "".join(pieces), "model": str(path), "seconds": round(seconds, 3)})
+
+
+def _single_stream(engine: EngineSetup) -> dict[str, object]:
+    """Give one stream all cores of one replica unless the caller said otherwise."""
+    return engine._replace(replicas=engine.replicas or 1)._asdict()
+
+
+@engine_options
+@sampling_options
+def generate(
+    options: GenerateOptions,
+    engine: EngineSetup,
+    output: Annotated[
+        str, typer.Option("--out", "-o", help="Folder of shards, or one .parquet .jsonl .csv .txt file.")
+    ],
+    prompts: Annotated[
+        list[str] | None, typer.Option(help="File, glob, URL or '-'; .txt .jsonl .csv .parquet.")
+    ] = None,
+    model: ModelPath = None,
+    samples: Annotated[int, typer.Option(min=1, help="Stories for each row.")] = 1,
+    precision: Annotated[
+        Precision | None, typer.Option(help="Run at this precision.", show_default="the file's")
+    ] = None,
+    template: Annotated[str | None, typer.Option(help="Prompt with {column} places.", rich_help_panel="Rows")] = None,
+    theme: Annotated[list[str] | None, typer.Option(help="A theme instead of a file.", rich_help_panel="Rows")] = None,
+    preset: Annotated[str | None, typer.Option(help="A named set of openings.", rich_help_panel="Rows")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="field=column: where a field is found.", rich_help_panel="Rows")
+    ] = None,
+    answer_form: Annotated[str, typer.Option(help="rows, or openai (batch lines).", rich_help_panel="Rows")] = "rows",
+    strict: Annotated[bool, typer.Option(help="Refuse the job if one row is bad.", rich_help_panel="Rows")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace another job's output.", rich_help_panel="Rows")] = False,
+    artifacts: ArtifactsDir = Path("artifacts"),
+    json_output: Json = False,
+) -> None:
+    """Answer every row of a prompts file exactly once; a killed job goes on where it was.
+
+    Exit code 2 when some rows could not be used: they are in the output with the reason, all others answered.
+    """
+    from tinylm.config import parse
+    from tinylm.progress import terminal_progress
+    from tinylm.stages import at_precision
+    from tinylm.stories import GenerateJob, generate_file
+
+    out = Output(json_output)
+    path = find_model(model, artifacts)
+    if precision is not None:
+        path = at_precision(open_store(artifacts), path, precision.value)
+    settings = {
+        "prompts": prompts or [],
+        "themes": theme or [],
+        "preset": preset,
+        "output": output,
+        "model": str(path),
+        "options": options,
+        "samples": samples,
+        "template": template,
+        "columns": dict(_pair(text) for text in column or []),
+        "answer_form": answer_form,
+        "strict": strict,
+        "overwrite": overwrite,
+        **engine._asdict(),
+    }
+    summary = generate_file(parse(GenerateJob, settings, "generate"), terminal_progress())
+    out.line(
+        f"{summary.answers:,} stories of {summary.rows:,} rows in {summary.output}: {summary.output_tokens:,} tokens, "
+        f"{summary.seconds_s:.1f} s, {summary.tokens_per_s:,.0f} tokens/s"
+    )
+    out.result(summary.model_dump(mode="json"))
+    if summary.complaint:
+        raise DataError(summary.complaint)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    field, equals, column = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--column {text!r}: expected field=column, such as prompt=opening")
+    return field, column
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands to `app`."""
+    panel = "Stories"
+    app.command("generate", rich_help_panel=panel)(generate)
+    app.command("story", rich_help_panel=panel)(story)

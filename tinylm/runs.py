@@ -1,0 +1,95 @@
+"""Which flow runs are alive. A run holds a lock on a file of its own; the kernel frees it when the process dies.
+
+Prefect leaves a run whose processes were killed in state Running. This module talks to a Prefect server over
+plain HTTP and must not import Prefect.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from tinylm.errors import StageError
+
+__all__ = ["api", "hold_run", "is_serving", "mark_dead_runs"]
+
+OPEN_STATES = ("RUNNING", "CANCELLING")
+TIMEOUT_S = 10.0
+PAGE = 200  # the most that the server's filter calls return at once
+
+
+def api(url: str, path: str, body: Any = None, method: str | None = None) -> Any:
+    """Return the server's JSON answer to one call, None when it has no content.
+
+    Raises: StageError with the server's words when it refuses or does not answer.
+    """
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"{url}{path}", data, {"Content-Type": "application/json"}, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+            content = answer.read()
+    except urllib.error.HTTPError as error:
+        detail = error.read().decode(errors="replace")[:300]
+        raise StageError(f"Prefect server refused {path}: {error.code} {detail}") from None
+    except OSError as error:
+        raise StageError(f"Prefect server at {url} does not answer: {error}") from None
+    return json.loads(content) if content else None
+
+
+def is_serving(url: str) -> bool:
+    """Return whether a Prefect server answers at `url`, which ends in /api."""
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=1.0) as answer:
+            return bool(answer.read().strip() == b"true")
+    except OSError:
+        return False
+
+
+def hold_run(folder: Path, run_id: str) -> int:
+    """Mark flow run `run_id` as alive until this process ends; return the descriptor that holds the lock."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / run_id, os.O_RDWR | os.O_CREAT, 0o644)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
+
+
+def mark_dead_runs(url: str, folder: Path, *, pending_too: bool = False) -> list[str]:
+    """Set every open flow run that no living process holds to Crashed, with its tasks; return the runs' names.
+
+    Args: pending_too: also runs that were handed to a worker and never began; right only when no worker runs.
+    """
+    states = (*OPEN_STATES, "PENDING") if pending_too else OPEN_STATES
+    found = api(url, "/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": states}}}, "limit": PAGE})
+    dead = [run for run in found if not _is_held(folder / run["id"])]
+    for run in dead:
+        message = "its process ended without a word; the same parameters go on from what the store has"
+        _crash(url, "flow_runs", run["id"], message)
+        tasks = {"flow_runs": {"id": {"any_": [run["id"]]}}, "task_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
+        for task in api(url, "/task_runs/filter", tasks | {"limit": PAGE}):
+            _crash(url, "task_runs", task["id"], message)
+        (folder / run["id"]).unlink(missing_ok=True)
+    return [str(run["name"]) for run in dead]
+
+
+def _crash(url: str, kind: str, run_id: str, message: str) -> None:
+    state = {"type": "CRASHED", "name": "Crashed", "message": message}
+    api(url, f"/{kind}/{run_id}/set_state", {"state": state, "force": True})
+
+
+def _is_held(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

@@ -1,0 +1,29 @@
+"""One function per stage: settings and artifacts in, artifact out. The store decides what is already current.
+
+What a stage does lives in the packages below; here is only what each one reads, and the version of its code.
+"""
+
+from __future__ import annotations
+
+from tinylm.stages.model import at_precision, evaluate, export, native, train
+from tinylm.stages.output import publish_report, report, stories, sweep
+from tinylm.stages.settings import EvaluateConfig, ExportConfig, SamplesConfig
+from tinylm.stages.text import corpus, tokenizer, tokens
+
+__all__ = [
+    "EvaluateConfig",
+    "ExportConfig",
+    "SamplesConfig",
+    "at_precision",
+    "corpus",
+    "evaluate",
+    "export",
+    "native",
+    "publish_report",
+    "report",
+    "stories",
+    "sweep",
+    "tokenizer",
+    "tokens",
+    "train",
+]

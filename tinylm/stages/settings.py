@@ -1,0 +1,79 @@
+"""Settings and code versions of the stages whose packages have none of their own."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from tinylm.config import Config, GenerateOptions, Precision
+
+__all__ = ["EXACT", "VERSION", "Conversion", "EvaluateConfig", "ExportConfig", "NoSettings", "SamplesConfig"]
+
+# Raise a stage's number when a change to its code makes another result from equal settings and inputs.
+VERSION = {
+    "corpus": 1,
+    "tokenizer": 1,
+    "tokens": 1,
+    "train": 1,
+    "native": 1,
+    "model": 1,
+    "converted": 1,
+    "evaluation": 1,
+    "sweep": 1,
+    "stories": 1,
+    "report": 1,
+}
+
+BPB_BUDGET: dict[Precision, float] = {"f32": 0.001, "bf16": 0.001, "int8": 0.003, "int4": 0.02}
+
+OPENINGS = (
+    "Once upon a time",
+    "One day, a little girl named Lily",
+    "Tom had a big red ball.",
+    "It was a cold and rainy day.",
+    "In a small house near the forest",
+)
+
+
+EXACT = "exact.safetensors"
+
+
+class NoSettings(Config):
+    """Settings of a stage that has none."""
+
+
+class Conversion(Config):
+    """Settings of a change of precision."""
+
+    precision: Precision
+
+
+class ExportConfig(Config):
+    """How the checkpoint becomes the one-file model, and how much it may lose."""
+
+    precision: Precision = "int8"
+    max_bpb_increase: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="bits per byte that rounding may cost; absent: int8 0.003, int4 0.02, else 0.001"
+    )
+    validation_bytes: Annotated[int, Field(gt=0)] = Field(
+        200_000, description="validation text that the loss is measured on, whole documents"
+    )
+
+    @property
+    def budget_bpb(self) -> float:
+        """Bits per byte that the rounding may cost."""
+        return BPB_BUDGET[self.precision] if self.max_bpb_increase is None else self.max_bpb_increase
+
+
+class EvaluateConfig(Config):
+    """How much validation text the trained model is judged on."""
+
+    validation_bytes: Annotated[int, Field(gt=0)] = Field(1_000_000, description="validation text, whole documents")
+
+
+class SamplesConfig(Config):
+    """The sample stories at the end of a run."""
+
+    prompts: tuple[str, ...] = Field(OPENINGS, min_length=1)
+    options: GenerateOptions = GenerateOptions(max_new_tokens=220, seed=1)

@@ -1,0 +1,256 @@
+"""`tinylm up`: one process that keeps a Prefect server, a worker and the project's deployments running.
+
+They are child processes with logs of their own; this module imports no Prefect.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from tinylm.errors import ConfigError, StageError, TinyLMError
+from tinylm.runs import api, is_serving, mark_dead_runs
+
+__all__ = ["EXCLUSIVE_TAG", "prefect_environment", "running_folder", "supervise"]
+
+POOL = "local"
+EXCLUSIVE_TAG = "cpu-exclusive"  # of tasks that want the machine to themselves: training and measuring
+SERVER_LIMIT_S = 90.0  # a new database on a busy machine took 18 s
+WORKER_LIMIT_S = 60.0
+STOP_LIMIT_S = 8.0
+CHECK_S = 10.0
+WORKER_RESTARTS = 3
+
+ZOMBIES = {
+    "name": "crash runs whose heartbeat stopped",
+    "description": "a run that sends no heartbeat for ten minutes has lost its process",
+    "trigger": {
+        "type": "event",
+        "posture": "Proactive",
+        "after": ["prefect.flow-run.heartbeat"],
+        "expect": [
+            "prefect.flow-run.heartbeat",
+            "prefect.flow-run.Completed",
+            "prefect.flow-run.Failed",
+            "prefect.flow-run.Cancelled",
+            "prefect.flow-run.Crashed",
+        ],
+        "match": {"prefect.resource.id": "prefect.flow-run.*"},
+        "for_each": ["prefect.resource.id"],
+        "threshold": 1,
+        "within": 600,
+    },
+    "actions": [
+        {"type": "change-flow-run-state", "state": "CRASHED", "name": "Crashed", "message": "its heartbeat stopped"}
+    ],
+}
+
+Say = Callable[[str], None]
+
+
+def prefect_environment(root: Path) -> dict[str, str]:
+    """Return the variables that keep Prefect local to the project at `root`; what the user has set stays."""
+    defaults = {
+        "PREFECT_HOME": str(root / ".prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+    return defaults | dict(os.environ)
+
+
+def running_folder(environment: dict[str, str]) -> Path:
+    """Return the folder in which living runs hold their locks."""
+    return Path(environment["PREFECT_HOME"]) / "running"
+
+
+def supervise(root: Path, port: int, say: Say) -> None:
+    """Start everything, print READY, and keep it up until a signal ends this process.
+
+    Raises: ConfigError when `root` is no project folder, is served already, or the port is taken;
+            StageError when a part does not start or keeps dying.
+    """
+    _check_folder(root)
+    environment = prefect_environment(root) | {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+    with _only_one(Path(environment["PREFECT_HOME"])):
+        _check_port(port)
+        parts = _Parts(root, environment)
+        try:
+            _start(parts, port, say)
+            _keep_up(parts, say)
+        finally:
+            parts.stop()
+            say("stopped")
+
+
+class _Parts:
+    """The child processes, each with its log file under logs/."""
+
+    def __init__(self, root: Path, environment: dict[str, str]) -> None:
+        self.root, self.environment = root, environment
+        self.url = environment["PREFECT_API_URL"]
+        self.running = running_folder(environment)
+        self.logs = root / "logs"
+        self.logs.mkdir(exist_ok=True)
+        self.children: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str, *command: str) -> subprocess.Popen[bytes]:
+        """Start `prefect COMMAND` in a session of its own, so that Ctrl-C reaches it through `stop` alone."""
+        with (self.logs / f"{name}.log").open("ab") as log:
+            self.children[name] = subprocess.Popen(
+                [sys.executable, "-m", "prefect", "--no-prompt", *command],
+                cwd=self.root,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        return self.children[name]
+
+    def wait(self, name: str, is_ready: Callable[[], bool], limit_s: float) -> None:
+        """Wait until `is_ready`. Raises: StageError if the child `name` ends first or the time is up."""
+        deadline_s = time.monotonic() + limit_s
+        while not is_ready():
+            ended = self.children[name].poll() is not None
+            if ended or time.monotonic() > deadline_s:
+                how = "ended" if ended else f"was not ready in {limit_s:.0f} s"
+                raise StageError(f"Prefect {name} {how}; see {self.logs / name}.log")
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """End worker, running flows and server, in that order; each gets a moment to end by itself."""
+        for name in ("deployments", "worker", "server"):
+            child = self.children.pop(name, None)
+            if child is not None:
+                _end_tree(child)
+
+
+def _start(parts: _Parts, port: int, say: Say) -> None:
+    started_s = time.monotonic()
+    parts.start("server", "server", "start", "--host", "127.0.0.1", "--port", str(port))
+    parts.wait("server", lambda: is_serving(parts.url), SERVER_LIMIT_S)
+    _prepare_server(parts, say)
+    deploy = parts.start("deployments", "deploy", "--all")
+    parts.start("worker", "worker", "start", "--pool", POOL, "--name", "tinylm")
+    parts.wait("worker", lambda: _worker_is_online(parts.url), WORKER_LIMIT_S)
+    if deploy.wait(timeout=WORKER_LIMIT_S):
+        raise StageError(f"the deployments of prefect.yaml were refused; see {parts.logs / 'deployments.log'}")
+    names = sorted(deployment["name"] for deployment in api(parts.url, "/deployments/filter", {}))
+    say(f"server       http://127.0.0.1:{port}   (logs in {parts.logs})")
+    say(f"deployments  {', '.join(names)}")
+    say("next         prefect deployment run 'pipeline/quickstart' --watch   (from this folder)")
+    say(f"READY in {time.monotonic() - started_s:.1f} s; Ctrl-C ends everything")
+
+
+def _prepare_server(parts: _Parts, say: Say) -> None:
+    """Make pool, limit and automation if they are new, and close the books on runs that were killed."""
+    url = parts.url
+    for name in mark_dead_runs(url, parts.running, pending_too=True):
+        say(f"run {name} was left open by a killed process; marked as Crashed")
+    if not api(url, "/work_pools/filter", {"work_pools": {"name": {"any_": [POOL]}}}):
+        api(url, "/work_pools/", {"name": POOL, "type": "process"})
+    api(url, "/concurrency_limits/", {"tag": EXCLUSIVE_TAG, "concurrency_limit": 1})
+    # Slots are leased in the server's memory: what a former server counted as taken, nobody gives back.
+    api(url, f"/concurrency_limits/tag/{EXCLUSIVE_TAG}/reset", {})
+    known = api(url, "/automations/filter", {"automations": {"name": {"any_": [ZOMBIES["name"]]}}})
+    if not known:
+        api(url, "/automations/", ZOMBIES)
+
+
+def _worker_is_online(url: str) -> bool:
+    workers = api(url, f"/work_pools/{POOL}/workers/filter", {})
+    return any(worker["status"] == "ONLINE" for worker in workers)
+
+
+def _keep_up(parts: _Parts, say: Say) -> None:
+    """Watch until a signal comes: restart a dead worker, mark runs that died, give up when the server goes."""
+    restarts = 0
+    while True:
+        time.sleep(CHECK_S)
+        if parts.children["server"].poll() is not None:
+            raise StageError(f"the Prefect server ended by itself; see {parts.logs / 'server.log'}")
+        if parts.children["worker"].poll() is not None:
+            restarts += 1
+            if restarts > WORKER_RESTARTS:
+                raise StageError(f"the worker ended {restarts} times; see {parts.logs / 'worker.log'}")
+            say("the worker ended by itself; starting it again")
+            parts.start("worker", "worker", "start", "--pool", POOL, "--name", "tinylm")
+        with contextlib.suppress(TinyLMError):  # a busy server answers the next time
+            for name in mark_dead_runs(parts.url, parts.running):
+                say(f"run {name} lost its process; marked as Crashed")
+
+
+def _check_folder(root: Path) -> None:
+    if (root / "prefect.yaml").is_file():
+        return
+    project = Path(__file__).resolve().parent.parent
+    hint = f"cd {project}" if (project / "prefect.yaml").is_file() else "cd to your checkout of TinyLM"
+    raise ConfigError(
+        f"{root} holds no prefect.yaml: deployments are started, and run, from the project folder ({hint}); "
+        "elsewhere the `prefect` command would start a hidden server of its own"
+    )
+
+
+def _check_port(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            who = "a Prefect server" if is_serving(f"http://127.0.0.1:{port}/api") else "another program"
+            raise ConfigError(f"port {port} is taken by {who}; end it, or choose another with --port") from None
+
+
+@contextmanager
+def _only_one(home: Path) -> Iterator[None]:
+    """Hold the project's lock; the kernel frees it if this process is killed."""
+    home.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(home / "up.lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 20, 0).decode() or "unknown"
+        os.close(descriptor)
+        raise ConfigError(f"`tinylm up` already runs for this project, as process {holder}") from None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _end_tree(child: subprocess.Popen[bytes]) -> None:
+    """End a child and all that it started: ask with SIGINT, then SIGTERM, then kill."""
+    try:
+        family = psutil.Process(child.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        family = []
+    child.send_signal(signal.SIGINT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(STOP_LIMIT_S)
+    left = [process for process in [*family, *_as_processes(child)] if process.is_running()]
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    for process in psutil.wait_procs(left, STOP_LIMIT_S)[1]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    child.wait()
+
+
+def _as_processes(child: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [psutil.Process(child.pid)]
+    return []
