@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from tinylm.config import GenerateOptions, ModelConfig
 from tinylm.errors import ConfigError
@@ -30,6 +31,7 @@ class GPT(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.checkpoint_activations = False  # recompute each layer in backward: less memory, more time
         self.tok_embeddings = nn.Embedding(config.vocab_size, config.d_model)
         if config.position == "learned":
             self.pos_embeddings = nn.Embedding(config.context_length, config.d_model)
@@ -68,7 +70,10 @@ class GPT(nn.Module):
             x = x + self.get_buffer("sinusoids")[start:stop].to(x.dtype)
         rotation = (self.get_buffer("rope_cos")[start:stop], self.get_buffer("rope_sin")[start:stop])
         for index, layer in enumerate(self.layers):
-            x = layer(x, rotation, cache, index)
+            if self.checkpoint_activations and self.training:
+                x = checkpoint(layer, x, rotation, cache, index, use_reentrant=False)
+            else:
+                x = layer(x, rotation, cache, index)
         return self.norm(x)  # type: ignore[no-any-return]
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -1,0 +1,98 @@
+"""Settings of one training run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from tinylm.config import Config, ModelConfig
+from tinylm.presets import preset
+
+__all__ = ["TrainConfig"]
+
+Rate = Annotated[float, Field(ge=0, le=10)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class TrainConfig(Config):
+    """What to train, for how long, and how.
+
+    The vocabulary always comes from the tokenizer; `vocab_size` of the shape is replaced by it.
+    """
+
+    preset: str = Field("quickstart", description="named shape; ignored when `model` is given")
+    model: ModelConfig | None = Field(None, description="a shape of your own")
+    minutes: Annotated[float, Field(gt=0, le=100_000)] = Field(2.0, description="training time aimed at")
+    steps: Annotated[int, Field(ge=0)] = Field(0, description="optimiser steps; 0: what fits in `minutes`")
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "f32", "bf16"] = Field("auto", description="auto: bf16 only where the chip has it")
+    compile: Literal["auto", "on", "off"] = Field("auto", description="auto: when the run is long enough to repay it")
+    threads: Annotated[int, Field(ge=0, le=1024)] = Field(0, description="CPU threads; 0: physical cores")
+
+    batch_tokens: Annotated[int, Field(gt=0)] = Field(2048, description="tokens per optimiser step")
+    micro_batch_tokens: Annotated[int, Field(ge=0)] = Field(0, description="tokens held at once; 0: the whole batch")
+    context: Annotated[int, Field(ge=0)] = Field(0, description="positions per row; 0: the model's context length")
+    short_context: Annotated[int, Field(ge=0)] = Field(128, description="positions per row at first; 0: `context`")
+    short_share: Share = Field(0.5, description="leading share of the steps with `short_context`")
+    checkpoint_activations: bool = Field(False, description="recompute layers in backward: less memory, more time")
+    loss_rows: Annotated[int, Field(gt=0)] = Field(512, description="rows of logits held at once")
+
+    optimizer: Literal["muon", "adamw"] = Field("muon", description="for the matrices; the rest uses AdamW")
+    matrix_lr: Rate = 0.02
+    embedding_lr: Rate = 0.1
+    head_lr: Rate = 0.005
+    vector_lr: Rate = Field(0.01, description="norm weights and biases")
+    momentum: Share = Field(0.95, description="Muon's Nesterov momentum")
+    newton_schulz_steps: Annotated[int, Field(gt=0, le=12)] = 5
+    beta1: Share = 0.8
+    beta2: Share = 0.95
+    weight_decay: Rate = Field(0.0, description="on matrices, times the learning rate")
+    warmup_share: Share = 0.02
+    decay_share: Share = Field(0.5, description="closing share of the steps with a falling rate")
+    final_lr: Share = Field(0.0, description="rate at the end, as a share of the peak")
+    clip_norm: Annotated[float, Field(ge=0)] = Field(0.0, description="largest gradient norm; 0: off")
+    average: Share = Field(0.0, description="decay of the exponential weight average per step; 0: off")
+    zero_projections: bool = Field(True, description="residual projections and an untied head start at zero")
+    embedding_std: Annotated[float, Field(gt=0, le=10)] = 1.0
+
+    eval_every_s: Annotated[float, Field(gt=0)] = Field(30.0, description="seconds of training between evaluations")
+    eval_documents: Annotated[int, Field(gt=0)] = Field(64, description="validation documents judged during the run")
+    samples: Annotated[int, Field(ge=0)] = Field(2, description="sample stories written at each evaluation")
+    sample_prompt: str = "Once upon a time"
+    checkpoint_every_s: Annotated[float, Field(gt=0)] = 30.0
+    keep_checkpoints: Annotated[int, Field(ge=2, le=100)] = 2
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainConfig:
+        for name, context in (("context", self.row_length), ("short_context", self.first_row_length)):
+            if context > self.shape.context_length:
+                raise ValueError(
+                    f"{name} must be at most context_length ({self.shape.context_length}); found {context}"
+                )
+            if self.micro_tokens % context:
+                raise ValueError(f"{name} ({context}) must divide the tokens held at once; found {self.micro_tokens}")
+        if self.batch_tokens % self.micro_tokens:
+            raise ValueError(f"micro_batch_tokens must divide batch_tokens; found {self.micro_batch_tokens}")
+        return self
+
+    @property
+    def shape(self) -> ModelConfig:
+        """The model to train, before the tokenizer sets its vocabulary."""
+        return self.model or preset(self.preset)
+
+    @property
+    def row_length(self) -> int:
+        """T of the main part of the run."""
+        return self.context or self.shape.context_length
+
+    @property
+    def first_row_length(self) -> int:
+        """T of the opening part of the run."""
+        return min(self.short_context or self.row_length, self.row_length)
+
+    @property
+    def micro_tokens(self) -> int:
+        """Tokens of one forward and backward pass."""
+        return self.micro_batch_tokens or self.batch_tokens

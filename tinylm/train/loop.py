@@ -1,0 +1,293 @@
+"""The training stage: tokens and a tokenizer in, a checkpoint that every exporter reads out."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from tinylm.config import ModelConfig
+from tinylm.corpus.tokens import TokenShard
+from tinylm.errors import DataError, StageError
+from tinylm.model import GPT, initialise
+from tinylm.progress import ProgressReporter, Task
+from tinylm.scoring import Evaluation
+from tinylm.tokenizer import Tokenizer, load_tokenizer
+from tinylm.train import checkpoint
+from tinylm.train.config import TrainConfig
+from tinylm.train.data import TokenStream
+from tinylm.train.evaluate import score_documents
+from tinylm.train.optim import Optimizers
+from tinylm.train.outputs import JsonLines, sample_stories
+from tinylm.train.plan import Plan, flops_per_token, loss_function, make_plan
+from tinylm.train.processes import Processes
+from tinylm.train.schedule import lr_scale, row_length
+from tinylm.train.stopping import Stopped, StopSignals
+from tinylm.train.workers import GradientWorkers
+
+__all__ = ["train"]
+
+_log = logging.getLogger(__name__)
+_METRIC_ROWS = 200  # rows of metrics.jsonl in a whole run, about
+
+
+def train(
+    config: TrainConfig, tokens_dir: Path, tokenizer_path: Path, out_dir: Path, progress: ProgressReporter
+) -> dict[str, Any]:
+    """Train a model into `out_dir` and return its summary; goes on where a stopped run in `out_dir` left off.
+
+    Writes model.safetensors (float32), config.json, tokenizer.model, metrics.jsonl, samples.jsonl, summary.json;
+    resumable state is in out_dir/checkpoints. Under torchrun every process calls this with the same arguments.
+    Raises: Stopped on SIGINT or SIGTERM, after saving; ConfigError, DataError, FormatError for bad input.
+    """
+    signals = StopSignals()
+    with signals.installed(), Processes.join() as processes:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        tokenizer = load_tokenizer(tokenizer_path)
+        run = _Run(config, tokens_dir, tokenizer, out_dir, processes)
+        run.prepare()
+        run.loop(signals, progress)
+        return run.finish(tokenizer_path, progress)
+
+
+class _Run:
+    """One training run: its plan, model, optimisers and position."""
+
+    def __init__(
+        self, config: TrainConfig, tokens_dir: Path, tokenizer: Tokenizer, out_dir: Path, processes: Processes
+    ) -> None:
+        self.config, self.tokenizer, self.out_dir, self.processes = config, tokenizer, out_dir, processes
+        self.shard = TokenShard.open(tokens_dir, "train")
+        self.valid = TokenShard.open(tokens_dir, "valid")
+        if self.shard.vocab_size != tokenizer.vocab_size:
+            raise DataError(
+                f"{tokens_dir}: made with a vocabulary of {self.shard.vocab_size}, the tokenizer has "
+                f"{tokenizer.vocab_size}; rebuild the tokens"
+            )
+        self.shape = ModelConfig.model_validate(config.shape.model_dump() | {"vocab_size": tokenizer.vocab_size})
+        self.fingerprint = _fingerprint(config, self.shard, tokenizer)
+        self.stream = TokenStream(self.shard, config.seed)
+        self.step, self.elapsed_s = 0, 0.0
+        self.seconds = {"data": 0.0, "gradients": 0.0, "optimizer": 0.0}
+        self.plan: Plan
+        self.model: GPT
+        self.optimizers: Optimizers
+        self.average: dict[str, Tensor] = {}
+
+    def prepare(self) -> None:
+        """Make or reload the plan, build the model, take over the newest checkpoint."""
+        self.plan = self._stored_plan()
+        torch.set_num_threads(self.plan.threads)
+        torch.set_flush_denormal(True)
+        torch.manual_seed(self.config.seed)
+        self.model = GPT(self.shape)
+        initialise(self.model, zero_projections=self.config.zero_projections, embedding_std=self.config.embedding_std)
+        self.model.to(self.plan.device)
+        self.model.checkpoint_activations = self.config.checkpoint_activations
+        self.optimizers = Optimizers(self.model, self.config)
+        if self.config.average:
+            self.average = {name: weight.detach().clone() for name, weight in self.model.named_parameters()}
+        found = checkpoint.latest(self.out_dir / "checkpoints", self.fingerprint)
+        if found:
+            self._restore(*found)
+        self.metrics = JsonLines(self.out_dir / "metrics.jsonl", self.step) if self.processes.first else None
+        self.stories = JsonLines(self.out_dir / "samples.jsonl", self.step) if self.processes.first else None
+
+    def _stored_plan(self) -> Plan:
+        path = self.out_dir / "checkpoints" / "plan.json"
+        stored = checkpoint.read_plan(path, self.fingerprint)
+        if stored is None:
+            plan = make_plan(self.config, self.shape, self.processes.count)
+            stored = self.processes.agree(asdict(plan))
+            if self.processes.first:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                checkpoint.write_json(path, {"fingerprint": self.fingerprint, "plan": stored})
+        return Plan(**stored)
+
+    def loop(self, signals: StopSignals, progress: ProgressReporter) -> None:
+        """Take the remaining steps, with evaluations, samples and checkpoints by the clock."""
+        loss = loss_function(self.config, self.plan)
+        every = max(1, self.plan.steps // _METRIC_ROWS)
+        next_save_s = self.elapsed_s + self.config.checkpoint_every_s
+        next_eval_s = self.elapsed_s + self.config.eval_every_s
+        window: list[float] = []
+        window_s, started_s = self.elapsed_s, time.monotonic() - self.elapsed_s
+        with (
+            GradientWorkers(self.model, loss, self.plan.workers) as workers,
+            progress.task("train", self.plan.steps, "steps") as task,
+        ):
+            while self.step < self.plan.steps:
+                with signals.held():
+                    window.append(self._step(workers))
+                    self.elapsed_s = time.monotonic() - started_s
+                    if signals.received:
+                        self.save()
+                        raise Stopped(signals.received)
+                if self.step % every == 0 or self.step == self.plan.steps:
+                    self._report(window, self.elapsed_s - window_s, task)
+                    window, window_s = [], self.elapsed_s
+                paused_s = time.monotonic()
+                if self.elapsed_s >= next_eval_s and self.step < self.plan.steps:
+                    self._look()
+                    next_eval_s += self.config.eval_every_s
+                if self.elapsed_s >= next_save_s:
+                    with signals.held():
+                        self.save()
+                    next_save_s += self.config.checkpoint_every_s
+                pause_s = time.monotonic() - paused_s  # judging and saving are not training time
+                started_s += pause_s
+        self.save()
+
+    def _step(self, workers: GradientWorkers) -> float:
+        config, plan, clock_s = self.config, self.plan, time.perf_counter
+        begun_s = clock_s()
+        length = row_length(self.step, plan.steps, config)
+        rows = torch.from_numpy(
+            self.stream.rows(self.step * config.batch_tokens, config.batch_tokens // length, length)
+        )
+        rows = self.processes.share(rows).to(plan.device, non_blocking=True)
+        read_s = clock_s()
+        loss = workers.gradients(rows, config.micro_tokens // length // plan.processes)
+        if config.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        done_s = clock_s()
+        self.optimizers.step(lr_scale(self.step, plan.steps, config))
+        if self.average:
+            weights = [weight.detach() for _, weight in self.model.named_parameters()]
+            torch._foreach_lerp_(list(self.average.values()), weights, 1 - config.average)
+        self.step += 1
+        for name, spent_s in (("data", read_s - begun_s), ("gradients", done_s - read_s)):
+            self.seconds[name] += spent_s
+        self.seconds["optimizer"] += clock_s() - done_s
+        return loss
+
+    def _report(self, losses: list[float], spent_s: float, task: Task) -> None:
+        loss = sum(losses) / len(losses)
+        if not math.isfinite(loss):
+            raise StageError(f"training diverged: the loss is {loss} at step {self.step}; lower the learning rates")
+        speed = len(losses) * self.config.batch_tokens / max(spent_s, 1e-9)
+        length = row_length(self.step - 1, self.plan.steps, self.config)
+        used = speed * flops_per_token(self.shape, length) / self.plan.matmul_flops / self.plan.processes
+        task.update(self.step, loss=loss, tokens_per_s=round(speed))
+        if self.metrics:
+            self.metrics.add(
+                self.step,
+                tokens=self.step * self.config.batch_tokens,
+                loss_nats=loss,
+                lr_scale=lr_scale(self.step - 1, self.plan.steps, self.config),
+                tokens_per_s=speed,
+                elapsed_s=self.elapsed_s,
+                flops_utilisation=used,
+            )
+
+    def _look(self) -> None:
+        """Judge the weights on some validation documents and write sample stories."""
+        if not self.processes.first or self.metrics is None or self.stories is None:
+            return
+        with self._averaged():
+            judged = self._evaluate(min(self.config.eval_documents, self.valid.n_documents))
+            self.metrics.add(
+                self.step, valid_nats_per_token=judged.nats_per_token, valid_bits_per_byte=judged.bits_per_byte
+            )
+            prompt, count = self.config.sample_prompt, self.config.samples
+            for text in sample_stories(self.model, self.tokenizer, prompt, count, self.step) if count else ():
+                self.stories.add(self.step, prompt=prompt, text=text)
+
+    def _evaluate(self, documents: int) -> Evaluation:
+        sizes = [len(piece) for piece in self.tokenizer.token_bytes()]
+        chosen = [self.valid.document(index) for index in range(documents)]
+        nats = score_documents(self.model, chosen, self.shape.context_length, threads=self.plan.workers)
+        size = sum(sizes[token] for document in chosen for token in document.tolist())
+        return Evaluation(float(nats.sum()), sum(len(document) - 1 for document in chosen), size)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Put the averaged weights, if there are any, in the model's place inside this block."""
+        own = {name: weight.detach().clone() for name, weight in self.model.named_parameters()} if self.average else {}
+        _copy_into(self.model, self.average)
+        try:
+            yield
+        finally:
+            _copy_into(self.model, own)
+
+    def save(self) -> None:
+        """Write a checkpoint of everything that the next step depends on."""
+        if not self.processes.first:
+            return
+        tensors: dict[str, Tensor] = {f"model.{name}": weight for name, weight in self.model.named_parameters()}
+        tensors |= {f"average.{name}": weight for name, weight in self.average.items()}
+        tensors |= {f"optimizer.{name}": tensor for name, tensor in self.optimizers.state().items()}
+        tensors |= checkpoint.random_state()
+        position = checkpoint.Position(self.step, self.elapsed_s, dict(self.seconds), self.fingerprint)
+        checkpoint.save(self.out_dir / "checkpoints", position, tensors, self.config.keep_checkpoints)
+
+    def _restore(self, position: checkpoint.Position, tensors: dict[str, Tensor]) -> None:
+        _copy_into(self.model, _with_prefix(tensors, "model."))
+        for name, weight in _with_prefix(tensors, "average.").items():
+            self.average[name].copy_(weight)
+        self.optimizers.load(_with_prefix(tensors, "optimizer."))
+        checkpoint.restore_random_state(tensors)
+        self.step, self.elapsed_s, self.seconds = position.step, position.elapsed_s, dict(position.seconds)
+        _log.info("going on from step %d of %d", self.step, self.plan.steps)
+
+    def finish(self, tokenizer_path: Path, progress: ProgressReporter) -> dict[str, Any]:
+        """Write the checkpoint's files, judge the model on all validation text, return the summary."""
+        summary: dict[str, Any] = {}
+        if self.processes.first:
+            _copy_into(self.model, self.average)
+            weights = {name: weight.detach().float().cpu() for name, weight in self.model.named_parameters()}
+            save_file(weights, self.out_dir / "model.safetensors")
+            checkpoint.write_json(self.out_dir / "config.json", self.shape.model_dump(mode="json"))
+            shutil.copyfile(tokenizer_path, self.out_dir / "tokenizer.model")
+            with progress.task("evaluation", None):
+                summary = self._summary(self._evaluate(self.valid.n_documents))
+            checkpoint.write_json(self.out_dir / "summary.json", summary)
+        return dict(self.processes.agree(summary))
+
+    def _summary(self, judged: Evaluation) -> dict[str, Any]:
+        tokens = self.step * self.config.batch_tokens
+        return {
+            "steps": self.step,
+            "tokens": tokens,
+            "epochs": tokens / self.stream.epoch_tokens,
+            "parameters": sum(weight.numel() for weight in self.model.parameters()),
+            "train_s": self.elapsed_s,
+            "tokens_per_s": tokens / max(self.elapsed_s, 1e-9),
+            "seconds": self.seconds,
+            "valid_nats_per_token": judged.nats_per_token,
+            "valid_bits_per_byte": judged.bits_per_byte,
+            "valid_tokens": judged.tokens,
+            "valid_bytes": judged.bytes,
+            "plan": asdict(self.plan),
+            "seed": self.config.seed,
+            "torch": torch.__version__,
+        }
+
+
+def _fingerprint(config: TrainConfig, shard: TokenShard, tokenizer: Tokenizer) -> str:
+    digest = hashlib.sha256(f"{config.digest()} {tokenizer.digest()} {torch.__version__}".encode())
+    digest.update(shard.offsets.tobytes())
+    digest.update(shard.tokens.tobytes())
+    return digest.hexdigest()
+
+
+def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+@torch.no_grad()
+def _copy_into(model: GPT, weights: dict[str, Tensor]) -> None:
+    for name, weight in model.named_parameters():
+        if name in weights:
+            weight.copy_(weights[name])
