@@ -6,12 +6,29 @@ import hashlib
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 from tinylm.engine import Completion, Request
 
-WORDS = "the a cat dog sun ran sat saw red big and then was happy said it to bed home tree".split()
+WORDS = (
+    "the",
+    "a",
+    "cat",
+    "dog",
+    "sun",
+    "ran",
+    "sat",
+    "saw",
+    "red",
+    "big",
+    "and",
+    "then",
+    "was",
+    "happy",
+    "said",
+    "bed",
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +54,7 @@ class FakeEngine:
     tokenizer: FakeTokenizer = field(default_factory=FakeTokenizer)
 
     def __post_init__(self) -> None:
+        self._cancelled: set[int] = set()
         self._waiting: deque[tuple[int, Request, int]] = deque()
         self._lock = threading.Lock()
         self._next = 0
@@ -59,7 +77,7 @@ class FakeEngine:
 
     def cancel(self, ticket: int) -> None:
         with self._lock:
-            self._waiting = deque(item for item in self._waiting if item[0] != ticket)
+            self._cancelled.add(ticket)
 
     def collect(self, timeout_s: float) -> list[Completion]:
         with self._lock:
@@ -71,7 +89,12 @@ class FakeEngine:
             time.sleep(self.delay_s * len(batch))
         if self.shuffle:
             batch.reverse()
-        return [_completion(*item) for item in batch]
+        return [
+            replace(_completion(*item), text="", finish_reason="cancelled")
+            if item[0] in self._cancelled
+            else _completion(*item)
+            for item in batch
+        ]
 
 
 def _completion(ticket: int, request: Request, submitted_ns: int) -> Completion:

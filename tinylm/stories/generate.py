@@ -6,8 +6,8 @@ start_job (once) ─► run_range (anywhere, in any order, as often as need be) 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from tinylm.engine import load_engine
@@ -75,7 +75,8 @@ def start_job(job: GenerateJob, engine: BulkEngine) -> JobPlan:
     if committed_summary(plan) is None:
         if job.strict:
             check_rows_first(plan, row_parser(plan, engine))
-        prepare_output(plan, _shards(plan))
+        with _full_disk_told(plan):
+            prepare_output(plan, _shards(plan))
     return plan
 
 
@@ -102,13 +103,10 @@ def run_range(
 
     Raises: StageError on a full disk, saying how much the range still needs.
     """
-    storage = _shards(plan)
     if not numbers:
         return RangeSummary(), RunFigures()
-    try:
-        return run_shards(plan, numbers, engine, storage, progress or NullProgress())
-    except DiskFullError as error:
-        raise StageError(_disk_full(plan, storage, error)) from error
+    with _full_disk_told(plan):
+        return run_shards(plan, numbers, engine, _shards(plan), progress or NullProgress())
 
 
 def finish_job(plan: JobPlan) -> RangeSummary:
@@ -126,10 +124,8 @@ def finish_job(plan: JobPlan) -> RangeSummary:
         missing = next(number for number in range(plan.n_shards) if number not in done)
         raise StageError(f"{plan.n_shards - len(done)} of {plan.n_shards} shards are missing, first {missing}")
     total = sum((done[number] for number in sorted(done)), RangeSummary())
-    try:
+    with _full_disk_told(plan):
         publish_output(plan, storage, total)
-    except DiskFullError as error:
-        raise StageError(_disk_full(plan, storage, error)) from error
     return total
 
 
@@ -154,7 +150,16 @@ def _shards(plan: JobPlan) -> Storage:
     return open_storage(shard_folder(plan.job.output))
 
 
-def _disk_full(plan: JobPlan, storage: Storage, error: DiskFullError) -> str:
+@contextmanager
+def _full_disk_told(plan: JobPlan) -> Iterator[None]:
+    try:
+        yield
+    except DiskFullError as error:
+        raise StageError(_disk_full(plan, error)) from error
+
+
+def _disk_full(plan: JobPlan, error: DiskFullError) -> str:
+    storage = _shards(plan)
     sizes = storage.sizes("part-")
     if sizes:
         need_bytes = sum(sizes) // len(sizes) * (plan.n_shards - len(sizes))

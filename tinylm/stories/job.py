@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from tinylm.config import Config, GenerateOptions
-from tinylm.stories.template import check_template
+from tinylm.stories.template import check_template, template_columns
 
 __all__ = ["SHARD_REQUESTS", "GenerateJob", "JobSummary", "RangeSummary", "describe_difference"]
 
@@ -64,6 +64,11 @@ class GenerateJob(Config):
     def rows_per_shard(self) -> int:
         """Input rows in one shard, from the setting or from the number of samples."""
         return self.shard_rows or max(1, SHARD_REQUESTS // self.samples)
+
+    @property
+    def needed_columns(self) -> list[str]:
+        """Columns without which no row can have a prompt."""
+        return template_columns(self.template) if self.template else [self.columns.get("prompt", "prompt")]
 
     def text_settings(self) -> dict[str, Any]:
         """Return the settings that the output's bytes depend on, as plain JSON values."""

@@ -99,7 +99,7 @@ def plan_job(job: GenerateJob, model_digest: str) -> JobPlan:
     folder = shard_folder(job.output)
     spool = None if "://" in folder else Path(folder) / ".stdin"
     sources = find_sources(job, spool)
-    inputs = tuple(identify(source, job.max_row_bytes) for source in sources)
+    inputs = tuple(identify(source, job.max_row_bytes, job.needed_columns) for source in sources)
     plan = JobPlan(job=job, inputs=inputs, paths=tuple(source.path for source in sources), model_digest=model_digest)
     if not plan.rows:
         raise DataError(f"prompts: found no row in {', '.join(job.prompts)}; give at least one prompt")

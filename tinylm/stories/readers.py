@@ -15,9 +15,10 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tinylm.errors import DataError
 from tinylm.stories.lines import LongLine, bounded_lines, count_lines
 
-__all__ = ["Record", "count_records", "read_records"]
+__all__ = ["Record", "column_names", "count_records", "read_records"]
 
 _BOM = b"\xef\xbb\xbf"
 _CELL_LINES = 1000  # lines that one quoted CSV cell may span before its quote counts as a stray one (chosen)
@@ -53,6 +54,16 @@ def count_records(stream: BinaryIO, kind: str, max_bytes: int) -> int:
     if kind in _DELIMITERS:
         return sum(1 for _ in _csv_records(stream, max_bytes, 0, _DELIMITERS[kind]))
     return count_lines(stream)
+
+
+def column_names(stream: BinaryIO, kind: str, max_bytes: int) -> list[str] | None:
+    """Return a table's column names, None for files without columns or without a first line."""
+    if kind == "parquet":
+        return list(pq.ParquetFile(stream).schema_arrow.names)
+    if kind not in _DELIMITERS:
+        return None
+    header = _csv_row(_PushBack(bounded_lines(stream, max_bytes)), max_bytes, _DELIMITERS[kind])
+    return header if isinstance(header, list) else None
 
 
 def _line_record(line: bytes | LongLine, max_bytes: int, parse: Callable[[str], Record]) -> Record:
@@ -127,8 +138,10 @@ def _csv_records(stream: BinaryIO, max_bytes: int, skip: int, delimiter: str) ->
     csv.field_size_limit(max(csv.field_size_limit(), max_bytes))
     lines = _PushBack(bounded_lines(stream, max_bytes))
     header = _csv_row(lines, max_bytes, delimiter)
-    if header is None or isinstance(header, Record):
+    if header is None:
         return
+    if isinstance(header, Record):
+        raise DataError(f"header: {header.error}")
     width = len(header)
     number = -1
     while (row := _csv_row(lines, max_bytes, delimiter, width)) is not None:

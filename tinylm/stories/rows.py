@@ -67,6 +67,8 @@ class RowParser:
                 self._refuse_unknown(fields)
             fields = self._renamed(fields)
             prompt = self._prompt(fields)
+            if record.is_text and not prompt:
+                raise DataError("empty prompt cell")
             samples = _checked_samples(fields, self._job.samples, record.is_text)
             options = self._options(index, fields, record.is_text)
         except DataError as error:

@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -24,7 +24,7 @@ from tinylm.config import Config
 from tinylm.errors import ConfigError, DataError
 from tinylm.stories.job import GenerateJob
 from tinylm.stories.presets import preset_prompts
-from tinylm.stories.readers import Record, count_records, read_records
+from tinylm.stories.readers import Record, column_names, count_records, read_records
 from tinylm.stories.template import theme_prompt
 
 __all__ = ["Input", "Source", "find_sources", "identify", "job_records", "sha256_of"]
@@ -67,10 +67,10 @@ def find_sources(job: GenerateJob, spool: Path | None = None) -> list[Source]:
     return [_source(path, job.input_format) for path in paths]
 
 
-def identify(source: Source, max_row_bytes: int) -> Input:
+def identify(source: Source, max_row_bytes: int, needed: Collection[str] = ()) -> Input:
     """Return the source's size, digest and number of rows.
 
-    Raises: DataError naming the file when it cannot be read to its end.
+    Raises: DataError naming the file when it cannot be read to its end, or is a table without a column of `needed`.
     """
     if source.kind == "own":
         body = json.dumps(source.own_rows).encode()
@@ -78,11 +78,15 @@ def identify(source: Source, max_row_bytes: int) -> Input:
         return Input(kind="own", size_bytes=len(body), sha256=digest, rows=len(source.own_rows))
     with _named_errors(source):
         with _opened(source.path) as raw:
-            _refuse_utf16(source, raw.read(2))
+            head = raw.read(2)
         with _opened(source.path) as raw:
             digest, size_bytes = sha256_of(raw)
         with _unpacked(source) as stream:
+            columns = column_names(stream, source.kind, max_row_bytes)
+        with _unpacked(source) as stream:
             rows = count_records(stream, source.kind, max_row_bytes)
+    _refuse_utf16(source, head)
+    _refuse_missing(source, columns, needed)
     return Input(kind=source.kind, size_bytes=size_bytes, sha256=digest, rows=rows)
 
 
@@ -160,6 +164,8 @@ def _named_errors(source: Source) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise DataError(f"prompts: found no file {source.path}; check the path") from None
+    except DataError as error:
+        raise DataError(f"prompts: {source.path}: {error}") from None
     except _READ_ERRORS as error:
         raise DataError(f"prompts: {source.path}: cannot be read as {source.kind}{source.packing}: {error}") from error
 
@@ -198,6 +204,13 @@ def sha256_of(stream: BinaryIO) -> tuple[str, int]:
         digest.update(chunk)
         size_bytes += len(chunk)
     return digest.hexdigest(), size_bytes
+
+
+def _refuse_missing(source: Source, columns: list[str] | None, needed: Collection[str]) -> None:
+    for name in needed if columns is not None else ():
+        if name not in columns:
+            found = ", ".join(repr(column[:50]) for column in columns[:20])
+            raise DataError(f"prompts: {source.path} has no column {name!r}; found {found}. Name another by `columns`")
 
 
 def _refuse_utf16(source: Source, head: bytes) -> None:
