@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tinylm.bench.store import Row, Run
 from tinylm.errors import DataError
 
-__all__ = ["Change", "Comparison", "compare_runs", "comparable", "bootstrap_ratio"]
+__all__ = ["Change", "Comparison", "bootstrap_ratio", "comparable", "compare_runs"]
 
 Word = Literal["faster", "slower", "no change shown", "not judged"]
 

@@ -22,7 +22,8 @@ def plan_cells(cfg: SweepConfig, precisions: Sequence[str]) -> list[CellSpec]:
     rng = np.random.Generator(np.random.Philox(cfg.seeds.order))
     points: list[tuple[Setup, str]] = list(itertools.product(setups, cfg.loads))
     for repeat in range(cfg.repeats):
-        cells += [_cell(cfg, *points[i], repeat, "measure") for i in rng.permutation(len(points)).tolist()]
+        in_order = [points[i] for i in rng.permutation(len(points)).tolist()]
+        cells += [_cell(cfg, setup, load, repeat, "measure") for setup, load in in_order]
     return cells
 
 

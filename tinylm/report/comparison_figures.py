@@ -1,0 +1,78 @@
+"""Charts that set runs side by side: changes with their intervals, and trends over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tinylm.bench.compare import Change, Comparison
+from tinylm.bench.store import Run
+from tinylm.report.figure import Figure, figure
+from tinylm.report.svg import Axis, Plot
+from tinylm.report.view import RunView
+from tinylm.report.words import count_text
+
+__all__ = ["changes", "trend"]
+
+
+def changes(comparison: Comparison) -> Figure:
+    """Ratio of this run to the one before, per metric, with 95 % intervals."""
+    known = [*comparison.changes, *([comparison.machine] if comparison.machine else [])]
+    ends = [v for change in known for v in (change.ratio, change.low, change.high) if v == v]
+    low, high = min([*ends, 0.94]) * 0.99, max([*ends, 1.06]) * 1.01
+
+    def draw(width: int) -> Plot:
+        x = Axis("this run over the earlier one", low, high, format=lambda v: f"{v:.2f}×")
+        plot = Plot(x, Axis("", 0, len(known), ticks=()), width, 70 + 42 * len(known))
+        plot.vertical(1, "", "ideal")
+        for i, change in enumerate(known):
+            _row(plot, change, len(known) - i - 0.62)
+        return plot
+
+    return figure(
+        "changes",
+        "Change since the run before",
+        draw,
+        alt="Ratios with 95 % intervals. " + "; ".join(f"{c.label}: {c.text}, {c.word}" for c in known),
+        caption=f"Against {comparison.run_a}. A change counts beyond {comparison.threshold:.0%}, with an interval that "
+        "excludes 1, and where the machine's own speed does not explain it.",
+        columns=("metric", "ratio", "low", "high", "verdict", "points"),
+        rows=[(c.metric, c.ratio, c.low, c.high, c.word, c.points) for c in known],
+    )
+
+
+def _row(plot: Plot, change: Change, y: float) -> None:
+    series = {"slower": 1, "faster": 2}.get(change.word, 0)
+    if change.low == change.low:
+        plot.line([(change.low, y), (change.high, y)], series)
+    plot.dot(change.ratio, y, series, f"{change.label}: {change.text}; {change.word}")
+    plot.text(plot.x.low, y, f"{change.label}: {change.word}", anchor="start", dy=-10)
+
+
+def trend(runs: Sequence[Run]) -> Figure:
+    """Best throughput of each run over time."""
+    best = [(run, point.median("tokens_per_s") or 0.0) for run in runs if (point := RunView(run).best)]
+    top = max((value for _, value in best), default=1.0) * 1.12
+
+    def draw(width: int) -> Plot:
+        step = max(1, len(best) // (width // 90))
+        ticks = tuple((float(i), _day(run)) for i, (run, _) in enumerate(best) if i % step == 0)
+        x = Axis("run", -0.5, len(best) - 0.5, ticks=ticks)
+        plot = Plot(x, Axis("tokens per second, best point", 0, top, format=count_text), width)
+        plot.line([(i, value) for i, (_, value) in enumerate(best)], 0)
+        for i, (run, value) in enumerate(best):
+            plot.dot(i, value, 0, f"{run.run_id}: {count_text(value)} tokens/s")
+        return plot
+
+    return figure(
+        "trend",
+        "Best throughput over time",
+        draw,
+        alt=f"Best throughput of the last {len(best)} runs.",
+        columns=("run_id", "tokens_per_s"),
+        rows=[(run.run_id, value) for run, value in best],
+    )
+
+
+def _day(run: Run) -> str:
+    created = str(run.facts.get("created_at", run.run_id))
+    return created[5:16].replace("T", " ")
