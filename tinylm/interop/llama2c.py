@@ -29,7 +29,7 @@ from tinylm.interop.sentencepiece_proto import build_sentencepiece
 from tinylm.modelfile import weight_shapes
 from tinylm.tokenizer import Piece, load_tokenizer
 
-__all__ = ["read_llama2c", "read_llama2c_config", "read_tokenizer_bin"]
+__all__ = ["V0_ORDER", "read_llama2c", "read_llama2c_config", "read_tokenizer_bin"]
 
 _MAGIC = 0x616B3432  # "ak42"
 _HEADER_BYTES = 256  # of versions 1 and 2
@@ -38,7 +38,7 @@ _SPACE = "\u2581"
 _BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
 
 # Names inside a layer; version 0 stores all layers of one kind together, in this order.
-_V0_ORDER = (
+V0_ORDER = (
     "attn_norm",
     "attn.wq",
     "attn.wk",
@@ -50,7 +50,7 @@ _V0_ORDER = (
     "mlp.w_up",
 )
 _NORMS = ("attn_norm", "mlp_norm")
-_MATRICES = tuple(name for name in _V0_ORDER if name not in _NORMS)
+_MATRICES = tuple(name for name in V0_ORDER if name not in _NORMS)
 
 
 @dataclass
@@ -156,7 +156,7 @@ def _config(fields: list[int], tied: bool, source: str) -> ModelConfig:
 def _take_v0(cursor: _Cursor, config: ModelConfig) -> Weights:
     shapes = weight_shapes(config)
     weights = {"tok_embeddings.weight": cursor.take("<f4", shapes["tok_embeddings.weight"], "the embedding")}
-    for name in _V0_ORDER:
+    for name in V0_ORDER:
         stacked = cursor.take("<f4", (config.n_layers, *shapes[f"layers.0.{name}.weight"]), name)
         weights |= {f"layers.{i}.{name}.weight": stacked[i] for i in range(config.n_layers)}
     weights["norm.weight"] = cursor.take("<f4", shapes["norm.weight"], "the last norm")

@@ -1,0 +1,122 @@
+"""`tinylm export`: one front door for every format that can be written."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tinylm.config import ModelConfig
+from tinylm.errors import ConfigError, DataError
+from tinylm.interop.checkpoint import Checkpoint
+from tinylm.interop.hf_export import check_hf, write_hf
+from tinylm.interop.llama2c_export import check_llama2c, write_llama2c
+from tinylm.modelfile import read_model
+from tinylm.presets import PRESETS
+from tinylm.tokenizer import Tokenizer, load_tokenizer
+
+__all__ = ["TARGETS", "ExportSummary", "Target", "check_export", "export_checkpoint", "export_model", "export_targets"]
+
+
+@dataclass(frozen=True)
+class ExportSummary:
+    """What an export wrote."""
+
+    target: str
+    path: Path
+    dtype: str
+    files: tuple[str, ...]
+    total_bytes: int
+    notes: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the summary as plain JSON values."""
+        return {**asdict(self), "path": str(self.path), "files": list(self.files), "notes": list(self.notes)}
+
+
+@dataclass(frozen=True)
+class Target:
+    """One format: what it can hold and how it is written."""
+
+    # (config, tokenizer) → notes for the user; raises DataError where the format lacks a part.
+    check: Callable[[ModelConfig, Tokenizer | None], list[str]]
+    write: Callable[[Checkpoint, Path, str], None]  # into the folder, or to the file's path, given
+    dtypes: tuple[str, ...]  # the first is the default
+    is_folder: bool
+
+
+TARGETS = {
+    "hf": Target(check_hf, write_hf, ("f32", "f16", "bf16"), is_folder=True),
+    "llama2c": Target(check_llama2c, write_llama2c, ("f32",), is_folder=False),
+}
+
+
+def export_targets(config: ModelConfig, tokenizer: Tokenizer | None = None) -> dict[str, str]:
+    """Return target → "" where this model can be exported to it, else the reason why not."""
+    answers = {}
+    for name, target in TARGETS.items():
+        try:
+            target.check(config, tokenizer)
+            answers[name] = ""
+        except DataError as error:
+            answers[name] = str(error)
+    return answers
+
+
+def check_export(name: str, config: ModelConfig, tokenizer: Tokenizer | None = None) -> list[str]:
+    """Return notes on exporting such a model to target `name`.
+
+    Raises: ConfigError for an unknown target; DataError if the format lacks a part of the model, naming the
+            presets that export.
+    """
+    if name not in TARGETS:
+        raise ConfigError(f"to: no export target is called {name!r}; known targets: {', '.join(TARGETS)}")
+    try:
+        return TARGETS[name].check(config, tokenizer)
+    except DataError as error:
+        able = [preset for preset, shape in PRESETS.items() if not export_targets(shape)[name]]
+        raise DataError(f"{error}. Presets that export to {name}: {', '.join(able)}") from None
+
+
+def export_model(path: Path, target: str, out: Path, *, dtype: str | None = None) -> ExportSummary:
+    """Write the model file at `path` in another tool's format.
+
+    Args:    target: a key of TARGETS.  out: the folder (hf) or file to write.  dtype: how weights are stored there.
+    Raises:  DataError before any work if the format cannot hold the model; ConfigError for a wrong setting.
+    """
+    if target not in TARGETS:
+        check_export(target, next(iter(PRESETS.values())))
+    return export_checkpoint(Checkpoint.of(read_model(path)), target, out, dtype=dtype)
+
+
+def export_checkpoint(checkpoint: Checkpoint, target: str, out: Path, *, dtype: str | None = None) -> ExportSummary:
+    """Write a model in memory in another tool's format; arguments and errors as `export_model`."""
+    tokenizer = load_tokenizer(checkpoint.tokenizer).with_specials(checkpoint.bos_id, checkpoint.eos_id)
+    notes = check_export(target, checkpoint.config, tokenizer)
+    kind = TARGETS[target]
+    dtype = dtype or kind.dtypes[0]
+    if dtype not in kind.dtypes:
+        raise ConfigError(f"dtype: {target} is written as {', '.join(kind.dtypes)}; found {dtype!r}")
+    if kind.is_folder and out.is_file():
+        raise DataError(f"{out}: is a file; {target} writes a folder")
+    if not kind.is_folder and out.is_dir():
+        raise DataError(f"{out}: is a folder; {target} writes a file, name one")
+    files = _publish(out, kind, lambda place: kind.write(checkpoint, place, dtype))
+    total_bytes = sum(path.stat().st_size for path in files)
+    return ExportSummary(target, out, dtype, tuple(path.name for path in files), total_bytes, tuple(notes))
+
+
+def _publish(out: Path, kind: Target, write: Callable[[Path], None]) -> list[Path]:
+    """Write in a temporary folder beside `out`, then move every file to its place."""
+    folder = out if kind.is_folder else out.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = out.parent / f".{out.name}.{secrets.token_hex(4)}.tmp"
+    temporary.mkdir()
+    try:
+        write(temporary if kind.is_folder else temporary / out.name)
+        return [path.replace(folder / path.name) for path in sorted(temporary.iterdir())]
+    finally:
+        shutil.rmtree(temporary)

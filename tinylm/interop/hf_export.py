@@ -1,0 +1,126 @@
+"""A folder that `transformers.AutoModelForCausalLM` and `AutoTokenizer` open: weights, tokenizer, settings, card."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+from tinylm.backends.transformers_layouts import layout_for, settings_for, to_theirs
+from tinylm.config import ModelConfig
+from tinylm.interop.checkpoint import Checkpoint
+from tinylm.interop.tokenizer_json import sentencepiece_json, with_bos_template
+from tinylm.tokenizer import Tokenizer, load_tokenizer
+
+__all__ = ["DTYPES", "check_hf", "write_hf"]
+
+DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+
+
+def check_hf(config: ModelConfig, tokenizer: Tokenizer | None) -> list[str]:
+    """Return notes on an export; DataError if transformers has no class for this model."""
+    del tokenizer
+    layout = layout_for(config)
+    notes = []
+    if config.position == "sinusoidal":
+        notes.append("the fixed sinusoids are written as a learned position table of the same values")
+    if layout.model_type in ("gpt2", "gpt_neo", "gpt_neox") and not config.bias:
+        notes.append(f"{layout.architecture} has biases; they are written as zeros")
+    return notes
+
+
+def write_hf(checkpoint: Checkpoint, folder: Path, dtype: str) -> None:
+    """Write the folder's files into `folder`, which exists."""
+    config = checkpoint.config
+    layout = layout_for(config)
+    tokenizer = load_tokenizer(checkpoint.tokenizer).with_specials(checkpoint.bos_id, checkpoint.eos_id)
+    settings = settings_for(config, checkpoint.bos_id, checkpoint.eos_id)
+    settings["dtype"] = str(DTYPES[dtype]).removeprefix("torch.")
+    tensors = to_theirs(layout, config, checkpoint.weights)
+    save_file(
+        {name: torch.from_numpy(rows).to(DTYPES[dtype]) for name, rows in tensors.items()},
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    _write_json(folder / "config.json", settings)
+    ends = {"bos_token_id": checkpoint.bos_id, "eos_token_id": checkpoint.eos_id, "pad_token_id": checkpoint.eos_id}
+    _write_json(folder / "generation_config.json", {key: value for key, value in ends.items() if value is not None})
+    _write_tokenizer(checkpoint, tokenizer, folder)
+    (folder / "README.md").write_text(_card(checkpoint, layout.architecture, dtype))
+
+
+def _write_tokenizer(checkpoint: Checkpoint, tokenizer: Tokenizer, folder: Path) -> None:
+    pieces = tokenizer.pieces()
+    ids = {"bos_token": checkpoint.bos_id, "eos_token": checkpoint.eos_id, "pad_token": checkpoint.eos_id}
+    marks = {name: pieces[token].text for name, token in ids.items() if token is not None and token < len(pieces)}
+    document = checkpoint.tokenizer
+    if checkpoint.tokenizer_kind == "sentencepiece":
+        (folder / "tokenizer.model").write_bytes(checkpoint.tokenizer)
+        document = sentencepiece_json(checkpoint.tokenizer)
+        marks |= {"unk_token": piece.text for piece in pieces if piece.type == "unknown"}
+    if checkpoint.add_bos and checkpoint.bos_id is not None and "bos_token" in marks:
+        document = with_bos_template(document, marks["bos_token"], checkpoint.bos_id)
+    (folder / "tokenizer.json").write_bytes(document)
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        **marks,
+        "add_bos_token": checkpoint.add_bos and "bos_token" in marks,
+        "clean_up_tokenization_spaces": False,
+        "split_special_tokens": True,  # "</s>" inside a text is text, as in TinyLM
+        "model_max_length": checkpoint.config.context_length,
+    }
+    _write_json(folder / "tokenizer_config.json", settings)
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n")
+
+
+def _card(checkpoint: Checkpoint, architecture: str, dtype: str) -> str:
+    config = checkpoint.config
+    parameters = sum(rows.size for rows in checkpoint.weights.values())
+    shape = {
+        "class": architecture,
+        "parameters": f"{parameters:,}",
+        "layers": config.n_layers,
+        "width": config.d_model,
+        "heads": f"{config.n_heads} ({config.n_kv_heads} key/value)",
+        "feed-forward": f"{config.d_ff} ({config.activation})",
+        "vocabulary": f"{config.vocab_size:,}",
+        "context": f"{config.context_length:,} tokens",
+        "stored as": dtype,
+    }
+    rows = "\n".join(f"| {name} | {value} |" for name, value in shape.items())
+    origin = json.dumps(checkpoint.provenance, indent=2, sort_keys=True, default=str)
+    return f"""---
+library_name: transformers
+pipeline_tag: text-generation
+tags: [tinylm]
+---
+
+# A small story model
+
+Made with TinyLM and exported for `transformers`; no custom code is needed.
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")
+tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
+prompt = tokenizer("Once upon a time", return_tensors="pt")
+print(tokenizer.decode(model.generate(**prompt, max_new_tokens=200)[0], skip_special_tokens=True))
+```
+
+| | |
+| --- | --- |
+{rows}
+
+Where it comes from:
+
+```json
+{origin}
+```
+"""
