@@ -65,7 +65,7 @@ def test_interrupted_job_goes_on(output: str, tmp_path: Path, expected: Callable
     left = [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert any(name.startswith("part-") for name in left)
     assert not any(".tmp-" in name or name.endswith(".lock") for name in left)
-    assert len([name for name in left if not name.startswith(("part-", "job.json"))]) == 0
+    assert len([name for name in left if not name.startswith(("part-", "_job.json"))]) == 0
     engine = FakeEngine()
     summary = generate_file(job, engine=engine)
     assert 0 < summary.reused_rows == 230 - engine.submitted

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from tinylm.errors import ConfigError
 from tinylm.stories.job import RangeSummary, describe_difference
 from tinylm.stories.openai_batch import answer_line
-from tinylm.stories.plan import MANIFEST_FILE, JobPlan, manifest, shard_folder, single_format, write_text
+from tinylm.stories.plan import MANIFEST_FILE, SPOOL_FOLDER, JobPlan, manifest, shard_folder, single_format, write_text
 from tinylm.stories.shards import JOB_KEY, SCHEMA, SUMMARY_KEY, canonical, check_rows, open_writer, shard_name
 from tinylm.stories.storage import Storage, open_storage
 
@@ -26,7 +26,7 @@ _BATCH_ROWS = 4096
 
 def sidecar(output: str) -> str:
     """Return the manifest's path of a single .jsonl, .csv or .txt output; a Parquet file carries its own."""
-    return f"{output}.{MANIFEST_FILE}"
+    return f"{output}.manifest.json"
 
 
 def committed_summary(plan: JobPlan) -> RangeSummary | None:
@@ -55,11 +55,12 @@ def publish_output(plan: JobPlan, storage: Storage, total: RangeSummary) -> None
     body = manifest(plan, storage, total)
     if kind is None:
         write_text(storage, MANIFEST_FILE, body)
+        discard_work(plan)
         return
     home, name = _home(plan.job.output)
     if kind != "parquet":
         single = {key: value for key, value in json.loads(body).items() if key != "files"}
-        write_text(home, f"{name}.{MANIFEST_FILE}", json.dumps(single, indent=1, sort_keys=True).encode())
+        write_text(home, sidecar(name), json.dumps(single, indent=1, sort_keys=True).encode())
     writers: dict[str, Callable[[Path], None]] = {
         "parquet": lambda path: _write_parquet(path, plan, storage, total),
         "jsonl": lambda path: _write_jsonl(path, plan, storage),
@@ -135,7 +136,7 @@ def _home(output: str) -> tuple[Storage, str]:
 def _recorded(storage: Storage, name: str) -> dict[str, Any] | None:
     """Return a single file's manifest: from the Parquet footer, or from the file beside it."""
     if not name.endswith(".parquet"):
-        beside = f"{name}.{MANIFEST_FILE}"
+        beside = sidecar(name)
         return _manifest_body(storage, beside) if beside in storage.names() else None
     try:
         with storage.open(name) as stream:
@@ -155,9 +156,10 @@ def _manifest_body(storage: Storage, name: str) -> dict[str, Any] | None:
 
 
 def discard_work(plan: JobPlan) -> None:
-    """Remove the hidden folder of a single-file output; a folder output has none."""
+    """Remove what is no part of the output: a single file's shards, the copy of standard input."""
     folder = shard_folder(plan.job.output)
     if folder == plan.job.output:
+        shutil.rmtree(Path(folder) / SPOOL_FOLDER, ignore_errors=True)
         return
     if "://" not in folder:
         shutil.rmtree(folder, ignore_errors=True)

@@ -24,7 +24,9 @@ from tinylm.stories.storage import Storage, open_storage
 __all__ = ["JobPlan", "finished_shards", "job_lock", "plan_job", "prepare_output", "shard_folder", "single_format"]
 
 _log = logging.getLogger(__name__)
-JOB_FILE, MANIFEST_FILE = "job.json", "manifest.json"
+# The underscore makes readers of a folder of Parquet files (pyarrow, pandas, Spark, Dask) pass over them.
+JOB_FILE, MANIFEST_FILE = "_job.json", "_manifest.json"
+SPOOL_FOLDER = ".stdin"
 FORMAT_VERSION = 1
 _SINGLE = {".parquet": "parquet", ".jsonl": "jsonl", ".csv": "csv", ".txt": "txt"}
 
@@ -97,7 +99,7 @@ def plan_job(job: GenerateJob, model_digest: str) -> JobPlan:
     Raises: DataError when a source is missing or unreadable; with `job.strict`, when a row is bad.
     """
     folder = shard_folder(job.output)
-    spool = None if "://" in folder else Path(folder) / ".stdin"
+    spool = None if "://" in folder else Path(folder) / SPOOL_FOLDER
     sources = find_sources(job, spool)
     inputs = tuple(identify(source, job.max_row_bytes, job.needed_columns) for source in sources)
     plan = JobPlan(job=job, inputs=inputs, paths=tuple(source.path for source in sources), model_digest=model_digest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import json
 import math
@@ -203,15 +204,20 @@ def _is_open(text: str, delimiter: str) -> bool:
     """Return whether a quoted cell is still open at the end of `text`."""
     if '"' not in text:
         return False
-    mark = re.escape(delimiter)
-    closed = re.compile(rf'(?:"(?:[^"]|"")*"[^{mark}\n]*|[^"{mark}][^{mark}]*|)(?:{mark}|$)')
-    place = 0
+    cell, place = _closed_cell(delimiter), 0
     while place < len(text):
-        match = closed.match(text, place)
+        match = cell.match(text, place)
         if match is None:
             return True
-        place = match.end() if match.end() > place else place + 1
+        place = max(match.end(), place + 1)
     return False
+
+
+@functools.cache
+def _closed_cell(delimiter: str) -> re.Pattern[str]:
+    """Return the pattern of one whole cell: quoted, with quotes doubled inside, or plain."""
+    mark = re.escape(delimiter)
+    return re.compile(rf'(?:"(?:[^"]|"")*+"[^{mark}]*|[^"{mark}][^{mark}]*|)(?:{mark}|$)')
 
 
 def _parquet_records(stream: BinaryIO, skip: int) -> Iterator[Record]:
