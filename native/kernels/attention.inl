@@ -5,14 +5,14 @@
 
 struct F32Elements {
   static constexpr int64_t bytes = 4;
-  static F16 read(const uint8_t* p) { return load(reinterpret_cast<const float*>(p)); }
+  static TINYLM_INLINE F16 read(const uint8_t* p) { return load(reinterpret_cast<const float*>(p)); }
   static void write(uint8_t* p, F16 value) { store(reinterpret_cast<float*>(p), value); }
   static void write_lane(uint8_t* p, int64_t lane, float value) { reinterpret_cast<float*>(p)[lane] = value; }
 };
 
 struct Bf16Elements {
   static constexpr int64_t bytes = 2;
-  static F16 read(const uint8_t* p) { return load_bf16(reinterpret_cast<const uint16_t*>(p)); }
+  static TINYLM_INLINE F16 read(const uint8_t* p) { return load_bf16(reinterpret_cast<const uint16_t*>(p)); }
   static void write(uint8_t* p, F16 value) { store_bf16(reinterpret_cast<uint16_t*>(p), value); }
   static void write_lane(uint8_t* p, int64_t lane, float value) {
     reinterpret_cast<uint16_t*>(p)[bf16_slot(lane)] = round_bf16(value);

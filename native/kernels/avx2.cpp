@@ -9,6 +9,8 @@
 #include "kernels.h"
 
 #define TINYLM_UNROLL _Pragma("GCC unroll 16")
+#define TINYLM_NOINLINE __attribute__((noinline))
+#define TINYLM_INLINE inline __attribute__((always_inline))
 
 namespace tinylm::kernels {
 namespace {

@@ -8,26 +8,35 @@
 constexpr float kRoundMagic = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest-even integer in the low bits
 constexpr float kMinusInfinity = -__builtin_inff();
 
-F16 load_some(const float* x, int64_t count, float fill) {
-  if (count >= kLanes) return load(x);
-  alignas(64) float lanes[kLanes];
+// The rare ends of rows stay out of the hot loops' code.
+TINYLM_NOINLINE void copy_end(const float* x, int64_t count, float fill, float* lanes) {
   for (int64_t i = 0; i < kLanes; ++i) lanes[i] = i < count ? x[i] : fill;
-  return load(lanes);
 }
-
-void store_some(float* y, F16 value, int64_t count) {
-  if (count >= kLanes) return store(y, value);
-  alignas(64) float lanes[kLanes];
-  store(lanes, value);
+TINYLM_NOINLINE void copy_lanes(const float* lanes, int64_t count, float* y) {
   for (int64_t i = 0; i < count; ++i) y[i] = lanes[i];
 }
 
-F16 negate(F16 x) { return sub(set1(0.0f), x); }
+// The first min(count, 16) elements, then `fill`.
+TINYLM_INLINE F16 load_some(const float* x, int64_t count, float fill) {
+  if (count >= kLanes) return load(x);
+  alignas(64) float lanes[kLanes];
+  copy_end(x, count, fill, lanes);
+  return load(lanes);
+}
+
+TINYLM_INLINE void store_some(float* y, F16 value, int64_t count) {
+  if (count >= kLanes) return store(y, value);
+  alignas(64) float lanes[kLanes];
+  store(lanes, value);
+  copy_lanes(lanes, count, y);
+}
+
+TINYLM_INLINE F16 negate(F16 x) { return sub(set1(0.0f), x); }
 
 // --- Transcendental functions ------------------------------------------------------------------------------------------
 
 // exp(x) within 2 ulp; 0 below -87.3 (smallest normal result), saturates at exp(88).
-F16 exp16(F16 x) {
+TINYLM_INLINE F16 exp16(F16 x) {
   const F16 bounded = less_select(x, set1(88.0f), x, set1(88.0f));
   const F16 shifted = fma(bounded, set1(1.44269504f), set1(kRoundMagic));
   const F16 n = sub(shifted, set1(kRoundMagic));
@@ -43,7 +52,7 @@ F16 exp16(F16 x) {
   return less_select(x, set1(-87.3f), set1(0.0f), mul(p, exp2_bits(shifted)));
 }
 
-F16 tanh16(F16 x) {
+TINYLM_INLINE F16 tanh16(F16 x) {
   const F16 magnitude = abs16(x);
   // Near 0 an odd polynomial keeps the relative precision (Cephes tanhf's coefficients), elsewhere 1 - 2 / (exp(2|x|) + 1).
   const F16 z = mul(x, x);
@@ -59,7 +68,7 @@ F16 tanh16(F16 x) {
 }
 
 // x * (standard normal distribution function of x): GELU with erf. Relative precision holds in the negative tail too.
-F16 gelu16(F16 x) {
+TINYLM_INLINE F16 gelu16(F16 x) {
   const F16 magnitude = abs16(x);
   const F16 t = div(set1(1.0f), fma(magnitude, set1(0.35f), set1(1.0f)));
   // exp(x^2/2) * (1 - Phi(x)) as a polynomial in t = 1 / (1 + 0.35 x) without constant (own fit, 4e-8 relative).
@@ -76,12 +85,12 @@ F16 gelu16(F16 x) {
   return mul(x, less_select(x, set1(0.0f), tail, sub(set1(1.0f), tail)));
 }
 
-F16 gelu_tanh16(F16 x) {
+TINYLM_INLINE F16 gelu_tanh16(F16 x) {
   const F16 inner = mul(mul(x, set1(0.7978845608f)), fma(mul(x, x), set1(0.044715f), set1(1.0f)));
   return mul(mul(x, set1(0.5f)), add(tanh16(inner), set1(1.0f)));
 }
 
-F16 silu16(F16 x) { return div(x, add(exp16(negate(x)), set1(1.0f))); }
+TINYLM_INLINE F16 silu16(F16 x) { return div(x, add(exp16(negate(x)), set1(1.0f))); }
 
 // --- Elementwise -------------------------------------------------------------------------------------------------------
 

@@ -14,21 +14,21 @@ struct Target {
   const int16_t* words(int64_t r) const { return reinterpret_cast<const int16_t*>(bytes(r) + padded); }
 };
 
-void finish_q8(const Target& to, I16 dot, int64_t r, int64_t n, int64_t end) {
+TINYLM_INLINE void finish_q8(const Target& to, I16 dot, int64_t r, int64_t n, int64_t end) {
   const F16 v = mul(mul(to_float(dot), load(to.matrix.scales + n)), set1(row_scale(to.row(r))));
   write_channels(to.matrix, v, n, n + kLanes < end ? n + kLanes : end, to.y + r * to.y_stride, to.accumulate);
 }
 
-inline __m256i broadcast4(const void* p) {
+TINYLM_INLINE __m256i broadcast4(const void* p) {
   int32_t word;
   __builtin_memcpy(&word, p, 4);
   return _mm256_set1_epi32(word);
 }
-inline __m256i load_bytes(const void* p) { return _mm256_load_si256(static_cast<const __m256i*>(p)); }
+TINYLM_INLINE __m256i load_bytes(const void* p) { return _mm256_load_si256(static_cast<const __m256i*>(p)); }
 
 // Any weights, few rows: |w| as the unsigned operand, so a pair sums to at most 2 * 127 * 127 < 2^15.
 template <int Rows>
-void signed_tile(const Target& to, const uint8_t* w, int64_t r, int64_t n, int64_t end) {
+TINYLM_NOINLINE void signed_tile(const Target& to, const uint8_t* w, int64_t r, int64_t n, int64_t end) {
   I16 sums[Rows];
   TINYLM_UNROLL for (int i = 0; i < Rows; ++i) sums[i] = zero_int();
   const __m256i one = _mm256_set1_epi16(1), offset = _mm256_set1_epi8(kOffset);
@@ -48,7 +48,7 @@ void signed_tile(const Target& to, const uint8_t* w, int64_t r, int64_t n, int64
 
 // Pair-safe weights: the stored a + 127 is the unsigned operand; 127 * (sum of a channel's weights) is taken off at the end.
 template <int Rows>
-void unsigned_tile(const Target& to, const uint8_t* w, int64_t r, int64_t n, int64_t end) {
+TINYLM_NOINLINE void unsigned_tile(const Target& to, const uint8_t* w, int64_t r, int64_t n, int64_t end) {
   I16 sums[Rows];
   TINYLM_UNROLL for (int i = 0; i < Rows; ++i) sums[i] = zero_int();
   const __m256i one = _mm256_set1_epi16(1);
@@ -83,10 +83,10 @@ void widen_panel(const uint8_t* w, int64_t width, int16_t* panel) {
 
 // sums[Rows][16] += words . panel
 template <int Rows>
-void panel_tile(const int16_t* words, int64_t stride_words, const int16_t* panel, int64_t width, bool first,
-                int32_t* partial) {
+TINYLM_NOINLINE void panel_tile(const int16_t* words, int64_t stride_words, const int16_t* panel, int64_t width,
+                                int32_t* partial) {
   I16 sums[Rows];
-  TINYLM_UNROLL for (int i = 0; i < Rows; ++i) sums[i] = first ? zero_int() : load_int(partial + i * kLanes);
+  TINYLM_UNROLL for (int i = 0; i < Rows; ++i) sums[i] = load_int(partial + i * kLanes);
   for (int64_t k = 0; k < width; k += 2, panel += 32) {
     const __m256i low = load_bytes(panel), high = load_bytes(panel + 16);
     TINYLM_UNROLL for (int i = 0; i < Rows; ++i) {
@@ -121,7 +121,7 @@ struct PanelStep {
   int32_t* partial;
   template <int Rows>
   void run(int64_t r) const {
-    panel_tile<Rows>(to.words(row_begin + r) + k, to.stride / 2, panel, width, k == 0, partial + r * kLanes);
+    panel_tile<Rows>(to.words(row_begin + r) + k, to.stride / 2, panel, width, partial + r * kLanes);
   }
 };
 
@@ -131,6 +131,7 @@ void widened_block(const Target& to, const uint8_t* w, int64_t n, int64_t end) {
   alignas(64) int32_t partial[kPanelRows * kLanes];
   for (int64_t begin = 0; begin < to.m; begin += kPanelRows) {
     const int64_t count = to.m - begin < kPanelRows ? to.m - begin : kPanelRows;
+    __builtin_memset(partial, 0, static_cast<size_t>(count * kLanes) * sizeof partial[0]);
     for (int64_t k = 0; k < to.padded; k += kPanelWidth) {
       const int64_t width = to.padded - k < kPanelWidth ? to.padded - k : kPanelWidth;
       widen_panel(w + k * kLanes, width, panel);
@@ -175,7 +176,7 @@ void matmul_q8(const Matrix& matrix, const void* rows, int64_t m, int64_t begin,
 
 // Eight channels. A group's 32 products reach at most 16 * 15 * 127 = 30480 in an int16 lane: one widening per group.
 template <int Rows>
-void q4_tile(const Target& to, const uint8_t* w, const float* scales, int64_t r, F16* values, bool high_half) {
+TINYLM_NOINLINE void q4_tile(const Target& to, const uint8_t* w, const float* scales, int64_t r, F16* values, bool high_half) {
   const __m256i one = _mm256_set1_epi16(1), nibble = _mm256_set1_epi8(15);
   __m256 sums[Rows];
   TINYLM_UNROLL for (int i = 0; i < Rows; ++i) sums[i] = _mm256_setzero_ps();

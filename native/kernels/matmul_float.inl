@@ -2,23 +2,23 @@
 
 struct F32Weights {
   static constexpr int64_t bytes = 4;
-  static F16 read(const uint8_t* p) { return load(reinterpret_cast<const float*>(p)); }
+  static TINYLM_INLINE F16 read(const uint8_t* p) { return load(reinterpret_cast<const float*>(p)); }
 };
 
 struct Bf16Weights {
   static constexpr int64_t bytes = 2;
-  static F16 read(const uint8_t* p) { return load_bf16(reinterpret_cast<const uint16_t*>(p)); }
+  static TINYLM_INLINE F16 read(const uint8_t* p) { return load_bf16(reinterpret_cast<const uint16_t*>(p)); }
 };
 
 // Adds the bias and writes channels [begin, end) of one block.
-void write_channels(const Matrix& matrix, F16 value, int64_t begin, int64_t end, float* y, bool accumulate) {
+TINYLM_INLINE void write_channels(const Matrix& matrix, F16 value, int64_t begin, int64_t end, float* y, bool accumulate) {
   F16 v = add(value, load(matrix.bias + begin));
   if (accumulate) v = add(load_some(y + begin, end - begin, 0.0f), v);
   store_some(y + begin, v, end - begin);
 }
 
 template <typename Weights, int Rows, int Blocks>
-void float_tile(const Matrix& matrix, const uint8_t* rows, int64_t stride, int64_t begin, int64_t end, float* y,
+TINYLM_NOINLINE void float_tile(const Matrix& matrix, const uint8_t* rows, int64_t stride, int64_t begin, int64_t end, float* y,
                 int64_t y_stride, bool accumulate) {
   const int64_t step = kLanes * Weights::bytes, block = matrix.k * step;
   const uint8_t* w = matrix.data + begin / kLanes * block;

@@ -2,6 +2,8 @@
 #include "kernels.h"
 
 #define TINYLM_UNROLL
+#define TINYLM_NOINLINE __attribute__((noinline))
+#define TINYLM_INLINE inline
 
 namespace tinylm::kernels {
 namespace {

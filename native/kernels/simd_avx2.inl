@@ -10,44 +10,44 @@ uint16_t round_bf16(float x) {
   return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-inline F16 load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
-inline void store(float* p, F16 a) {
+TINYLM_INLINE F16 load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+TINYLM_INLINE void store(float* p, F16 a) {
   _mm256_storeu_ps(p, a.low);
   _mm256_storeu_ps(p + 8, a.high);
 }
-inline F16 set1(float x) {
+TINYLM_INLINE F16 set1(float x) {
   const __m256 v = _mm256_set1_ps(x);
   return {v, v};
 }
-inline F16 add(F16 a, F16 b) { return {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)}; }
-inline F16 sub(F16 a, F16 b) { return {_mm256_sub_ps(a.low, b.low), _mm256_sub_ps(a.high, b.high)}; }
-inline F16 mul(F16 a, F16 b) { return {_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)}; }
-inline F16 div(F16 a, F16 b) { return {_mm256_div_ps(a.low, b.low), _mm256_div_ps(a.high, b.high)}; }
-inline F16 fma(F16 a, F16 b, F16 c) {
+TINYLM_INLINE F16 add(F16 a, F16 b) { return {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)}; }
+TINYLM_INLINE F16 sub(F16 a, F16 b) { return {_mm256_sub_ps(a.low, b.low), _mm256_sub_ps(a.high, b.high)}; }
+TINYLM_INLINE F16 mul(F16 a, F16 b) { return {_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)}; }
+TINYLM_INLINE F16 div(F16 a, F16 b) { return {_mm256_div_ps(a.low, b.low), _mm256_div_ps(a.high, b.high)}; }
+TINYLM_INLINE F16 fma(F16 a, F16 b, F16 c) {
   return {_mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high)};
 }
 // vmaxps is exactly a > b ? a : b.
-inline F16 max16(F16 a, F16 b) { return {_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high)}; }
-inline F16 less_select(F16 a, F16 b, F16 x, F16 y) {
+TINYLM_INLINE F16 max16(F16 a, F16 b) { return {_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high)}; }
+TINYLM_INLINE F16 less_select(F16 a, F16 b, F16 x, F16 y) {
   return {_mm256_blendv_ps(y.low, x.low, _mm256_cmp_ps(a.low, b.low, _CMP_LT_OQ)),
           _mm256_blendv_ps(y.high, x.high, _mm256_cmp_ps(a.high, b.high, _CMP_LT_OQ))};
 }
-inline F16 abs16(F16 a) {
+TINYLM_INLINE F16 abs16(F16 a) {
   const __m256 mask = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
   return {_mm256_and_ps(a.low, mask), _mm256_and_ps(a.high, mask)};
 }
-inline __m256 exp2_half(__m256 a) {
+TINYLM_INLINE __m256 exp2_half(__m256 a) {
   return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_slli_epi32(_mm256_castps_si256(a), 23), _mm256_set1_epi32(0x3f800000)));
 }
-inline F16 exp2_bits(F16 a) { return {exp2_half(a.low), exp2_half(a.high)}; }
+TINYLM_INLINE F16 exp2_bits(F16 a) { return {exp2_half(a.low), exp2_half(a.high)}; }
 
-inline float fold_add(F16 a) {
+TINYLM_INLINE float fold_add(F16 a) {
   const __m256 eight = _mm256_add_ps(a.low, a.high);
   const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
   const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
-inline float fold_max(F16 a) {
+TINYLM_INLINE float fold_max(F16 a) {
   const __m256 eight = _mm256_max_ps(a.low, a.high);
   const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
   const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
@@ -56,36 +56,36 @@ inline float fold_max(F16 a) {
 
 // Sixteen bf16 lie as eight 32-bit words: lanes 0..7 in the low halves, 8..15 in the high ones, so that a load and one
 // operation give a register of floats.
-inline int64_t bf16_slot(int64_t lane) { return lane < 8 ? 2 * lane : 2 * (lane - 8) + 1; }
-inline F16 load_bf16(const uint16_t* p) {
+TINYLM_INLINE int64_t bf16_slot(int64_t lane) { return lane < 8 ? 2 * lane : 2 * (lane - 8) + 1; }
+TINYLM_INLINE F16 load_bf16(const uint16_t* p) {
   const __m256i words = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   return {_mm256_castsi256_ps(_mm256_slli_epi32(words, 16)),
           _mm256_castsi256_ps(_mm256_and_si256(words, _mm256_set1_epi32(static_cast<int>(0xffff0000u))))};
 }
-inline __m256i round_bf16_half(__m256 a) {
+TINYLM_INLINE __m256i round_bf16_half(__m256 a) {
   const __m256i bits = _mm256_castps_si256(a);
   const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
   return _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
 }
-inline void store_bf16(uint16_t* p, F16 a) {
+TINYLM_INLINE void store_bf16(uint16_t* p, F16 a) {
   const __m256i low = _mm256_srli_epi32(round_bf16_half(a.low), 16);
   const __m256i high = _mm256_and_si256(round_bf16_half(a.high), _mm256_set1_epi32(static_cast<int>(0xffff0000u)));
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_or_si256(low, high));
 }
 
 // The integers of a (held as x + 1.5 * 2^23) as sixteen int16 in lane order.
-inline __m256i int16_of(F16 a) {
+TINYLM_INLINE __m256i int16_of(F16 a) {
   const __m256i magic = _mm256_set1_epi32(0x4b400000);
   const __m256i packed = _mm256_packs_epi32(_mm256_sub_epi32(_mm256_castps_si256(a.low), magic),
                                             _mm256_sub_epi32(_mm256_castps_si256(a.high), magic));
   return _mm256_permute4x64_epi64(packed, 0xd8);
 }
-inline __m128i int8_of(F16 a) {
+TINYLM_INLINE __m128i int8_of(F16 a) {
   const __m256i words = int16_of(a);
   return _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
 }
-inline void store_signed(uint8_t* p, F16 a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), int8_of(a)); }
-inline int32_t sum_group(const uint8_t* p) {
+TINYLM_INLINE void store_signed(uint8_t* p, F16 a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), int8_of(a)); }
+TINYLM_INLINE int32_t sum_group(const uint8_t* p) {
   const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
   const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes);
   const __m256i quads = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
@@ -98,13 +98,13 @@ inline int32_t sum_group(const uint8_t* p) {
 struct I16 {
   __m256i low, high;
 };
-inline I16 zero_int() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
-inline F16 to_float(I16 a) { return {_mm256_cvtepi32_ps(a.low), _mm256_cvtepi32_ps(a.high)}; }
-inline I16 load_int(const int32_t* p) {
+TINYLM_INLINE I16 zero_int() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+TINYLM_INLINE F16 to_float(I16 a) { return {_mm256_cvtepi32_ps(a.low), _mm256_cvtepi32_ps(a.high)}; }
+TINYLM_INLINE I16 load_int(const int32_t* p) {
   return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 8))};
 }
-inline void store_int(int32_t* p, I16 a) {
+TINYLM_INLINE void store_int(int32_t* p, I16 a) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a.low);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 8), a.high);
 }
-inline I16 sub_int(I16 a, I16 b) { return {_mm256_sub_epi32(a.low, b.low), _mm256_sub_epi32(a.high, b.high)}; }
+TINYLM_INLINE I16 sub_int(I16 a, I16 b) { return {_mm256_sub_epi32(a.low, b.low), _mm256_sub_epi32(a.high, b.high)}; }
