@@ -13,14 +13,17 @@ from dataclasses import dataclass
 from tinylm.corpus.grammar.cast import draw_cast, pick
 from tinylm.corpus.grammar.phrases import MACROS
 from tinylm.corpus.grammar.plot import Plot
+from tinylm.corpus.grammar.plots_animals import PLOTS as _ANIMALS
+from tinylm.corpus.grammar.plots_friends import PLOTS as _FRIENDS
 from tinylm.corpus.grammar.plots_home import PLOTS as _HOME
+from tinylm.corpus.grammar.plots_outside import PLOTS as _OUTSIDE
 from tinylm.corpus.grammar.template import expand
 
 __all__ = ["GRAMMAR_VERSION", "PLOTS", "Story", "write_story"]
 
 GRAMMAR_VERSION = 1  # raise it when a word of any story changes: the corpus is rebuilt then
 
-PLOTS: tuple[Plot, ...] = (*_HOME,)
+PLOTS: tuple[Plot, ...] = (*_HOME, *_FRIENDS, *_OUTSIDE, *_ANIMALS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,6 @@ def write_story(seed: int, index: int) -> Story:
     key = hashlib.blake2b(f"{seed}:{index}".encode(), digest_size=8).digest()
     rng = random.Random(int.from_bytes(key, "little"))
     plot = pick(PLOTS, rng)
-    kind = plot.cast if plot.cast != "any" else pick(("child", "child", "animal"), rng)
-    slots = draw_cast(kind, rng)
+    slots = draw_cast(plot.cast, rng)
     plot.fill(slots, MACROS, rng)
     return Story(expand(plot.nodes, slots, MACROS, rng), plot.name, slots)

@@ -43,13 +43,13 @@ def pick(options: Sequence[T], rng: random.Random) -> T:
     return options[int(rng.random() * len(options))]
 
 
-def draw_cast(kind: Literal["child", "animal"], rng: random.Random) -> dict[str, str]:
+def draw_cast(kind: Literal["child", "animal", "any"], rng: random.Random) -> dict[str, str]:
     """Return the slots of hero, friend (suffix 2) and grown-up (suffix 3)."""
     gender, friend_gender = pick("mf", rng), pick("mf", rng)
     elder, elder_gender = pick(_ELDERS, rng)
     slots = {"elder": elder, "trait": pick(TRAITS, rng)}
     slots |= _pronouns("", gender) | _pronouns("2", friend_gender) | _pronouns("3", elder_gender)
-    if kind == "child":
+    if kind == "child" or (kind == "any" and rng.random() < 0.6):
         slots |= _children(gender, friend_gender, rng)
     else:
         slots |= _animals(gender, friend_gender, rng)

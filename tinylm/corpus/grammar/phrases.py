@@ -1,5 +1,7 @@
 """Wordings that many plots share."""
 
+# ruff: noqa: E501  (a wording is one line)
+
 from __future__ import annotations
 
 from tinylm.corpus.grammar.template import Node, parse
@@ -25,13 +27,13 @@ _TEXTS = {
     "cheer": "[Hooray/Yay/Look/Wow/I did it]",
     "dontworry": "[Don't worry/Do not worry/Don't be sad/Don't cry]",
     "thanks": "[Thank you/Thank you so much/Thank you very much]",
-    "hugged": "[gave {him} a [big/warm] hug/hugged {him}/held {his} hand]",
+    "hugged": "[gave {him} a [big/warm] hug/hugged {him}/hugged {him} tight]",
     "longtime": "[all day/all afternoon/for a long time/until the sun went down/until it was time to go home]",
     "close": "[It was a [good/great/wonderful/happy] day./{hero} [went to bed/fell asleep] with a [big/happy] smile that "
     "night./{hero} was [very /so /][happy/proud]./{hero} never forgot that day./The end.]",
     "close_friends": "[{hero} and {friend} were [best/good] friends [from that day on/after that/forever]./"
-    "{hero} and {friend} smiled [at each other/all the way home]./They [both /]went home [happy/with big smiles]./"
-    "From then on, they [played together/were friends] [every day/for a long time]./They were [both /][very /so /]happy./The end.]",
+    "{hero} and {friend} [smiled at each other/were very happy]./{hero} and {friend} hugged[ each other/]./"
+    "From then on, they played together [every day/every week/all the time]./They were [both /][very /so /]happy./The end.]",
 }
 
 MACROS: dict[str, tuple[Node, ...]] = {name: parse(text) for name, text in _TEXTS.items()}

@@ -51,7 +51,7 @@ class Plot:
                 for column, cell in chosen.items():
                     slots[column] = expand(_parsed(cell), slots, macros, rng)
             else:
-                slots[name] = expand(_parsed(chosen), slots, macros, rng)
+                slots[name] = expand(_parsed(str(chosen)), slots, macros, rng)
 
 
 _cells: dict[str, tuple[Node, ...]] = {}

@@ -1,5 +1,7 @@
 """Plots at home: children and the grown-ups around them."""
 
+# ruff: noqa: E501  (a row of a table is one line)
+
 from __future__ import annotations
 
 from tinylm.corpus.grammar.lexicon import GOODS, TOYS, table, things
@@ -58,43 +60,19 @@ _ACCIDENTS = table(
 _FEARS = table(
     "fear | first | advice | remedy | after",
     """
-    the dark | At bedtime, the room was very dark. {hero} pulled the blanket over {his} head.
-    | The dark is only the day with its eyes closed | lit a small lamp that looked like a moon
-    | {He} closed {his} eyes and soon {he} was asleep
-    thunder | One night, there was a big storm. The thunder went boom! {hero} hid under the blanket.
-    | Thunder is only the clouds bumping into each other | counted with {him} from one boom to the next
-    | The booms got softer and softer, and {hero} even laughed at them
-    the big slide | At the park, {hero} climbed up the big slide. It was very high. {His} knees shook.
-    | You can sit down and go when you are ready | stood at the end of the slide with open arms
-    | {hero} sat down, closed {his} eyes and went whoosh, all the way down
-    the water | At the pool, {hero} put one toe in the water. It was cold and deep. {He} ran back to {his} towel.
-    | We can go in together, one small step at a time | held {his} hand while they walked down the steps
-    | {hero} splashed and kicked, and the water felt nice and cool
-    the big dog next door | On the way to the shop, the big dog next door barked at {hero}. {He} hid behind a tree.
-    | He barks because he wants to say hello | showed {him} how to hold out {his} hand for the dog
-    | The dog sniffed {his} hand and licked it, and his tail wagged and wagged
-    spiders | In the bath, {hero} saw a little spider on the wall. {He} screamed and jumped out.
-    | The spider is more afraid of you than you are of it | put the spider in a cup and showed {him} its tiny legs
-    | They set the spider free in the garden, and {hero} waved goodbye to it
-    the doctor | {hero} had to go to the doctor. {He} sat in the waiting room and held on to the chair.
-    | The doctor only wants to help you feel well | told {him} a funny story while they waited
-    | The doctor was kind and gave {him} a shiny star, and it did not hurt at all
-    the swing | At the playground, all the swings went up so high. {hero} only stood and watched.
-    | You can start with a very small swing | gave {him} one soft push, and then one more
-    | Soon {he} was swinging up and down and the wind blew in {his} hair
-    loud noises | A big truck came down the street. It went honk, honk! {hero} put {his} hands over {his} ears.
-    | Loud things can be friendly too | asked the driver to show {him} the horn
-    | {hero} pushed the horn {himself}. Honk! It was so funny that {he} pushed it again
-    the first day of school | {hero} stood at the door of the school. There were so many new faces. {His} tummy felt funny.
-    | Everyone here is new today, just like you | walked with {him} to the teacher, who had a warm smile
-    | {hero} found a seat next to a nice child, and they painted a picture together
-    high places | {hero} wanted to see the birds from the top of the hill. But the bridge on the way was very high.
-    | Look at me and not at the ground | walked in front of {him} and sang a little song
-    | Step by step {he} crossed the bridge, and from the hill {he} could see the whole town
-    the haircut | {hero} sat down in the big chair. The scissors went snip, snip. {He} wanted to run away.
-    | Hair does not feel anything at all | held up a mirror so that {he} could watch
-    | Snip by snip it was done, and {hero} liked {his} new hair
-    """.replace("\n    |", " |"),
+    the dark | At bedtime, the room was very dark. {hero} pulled the blanket over {his} head. | The dark is only the day with its eyes closed | lit a small lamp that looked like a moon | {He} closed {his} eyes and soon {he} was asleep
+    thunder | One night, there was a big storm. The thunder went boom! {hero} hid under the blanket. | Thunder is only the clouds bumping into each other | counted with {him} from one boom to the next | The booms got softer and softer, and {hero} even laughed at them
+    the big slide | At the park, {hero} climbed up the big slide. It was very high. {His} knees shook. | You can sit down and go when you are ready | stood at the end of the slide with open arms | {hero} sat down, closed {his} eyes and went whoosh, all the way down
+    the water | At the pool, {hero} put one toe in the water. It was cold and deep. {He} ran back to {his} towel. | We can go in together, one small step at a time | held {his} hand while they walked down the steps | {hero} splashed and kicked, and the water felt nice and cool
+    the big dog next door | On the way to the shop, the big dog next door barked at {hero}. {He} hid behind a tree. | He barks because he wants to say hello | showed {him} how to hold out {his} hand for the dog | The dog sniffed {his} hand and licked it, and his tail wagged and wagged
+    spiders | In the bath, {hero} saw a little spider on the wall. {He} screamed and jumped out. | The spider is more afraid of you than you are of it | put the spider in a cup and showed {him} its tiny legs | They set the spider free in the garden, and {hero} waved goodbye to it
+    the doctor | {hero} had to go to the doctor. {He} sat in the waiting room and held on to the chair. | The doctor only wants to help you feel well | told {him} a funny story while they waited | The doctor was kind and gave {him} a shiny star, and it did not hurt at all
+    the swing | At the playground, all the swings went up so high. {hero} only stood and watched. | You can start with a very small swing | gave {him} one soft push, and then one more | Soon {he} was swinging up and down and the wind blew in {his} hair
+    loud noises | A big truck came down the street. It went honk, honk! {hero} put {his} hands over {his} ears. | Loud things can be friendly too | asked the driver to show {him} the horn | {hero} pushed the horn {himself}. Honk! It was so funny that {he} pushed it again
+    the first day of school | {hero} stood at the door of the school. There were so many new faces. {His} tummy felt funny. | Everyone here is new today, just like you | walked with {him} to the teacher, who had a warm smile | {hero} found a seat next to a nice child, and they painted a picture together
+    high places | {hero} wanted to see the birds from the top of the hill. But the bridge on the way was very high. | Look at me and not at the ground | walked in front of {him} and sang a little song | Step by step {he} crossed the bridge, and from the hill {he} could see the whole town
+    the haircut | {hero} sat down in the big chair. The scissors went snip, snip. {He} wanted to run away. | Hair does not feel anything at all | held up a mirror so that {he} could watch | Snip by snip it was done, and {hero} liked {his} new hair
+    """,
 )
 
 _SKILLS = table(
@@ -387,7 +365,7 @@ PLOTS = (
         - "[Let's go and see/Let's look together/We will look together]," said {his} {elder}. {He3} took {his} hand and [got/picked
           up] a [flashlight/small lamp].
         - They went [very slowly/quietly/on their toes]. "{noise}!" {hero} held {his} {elder}'s hand tight.
-        - {His} {elder} held up the light. It was not a monster [at all/]. It was {cause}!
+        - {His} {elder} held up the light. It was not a monster[ at all/]. It was {cause}!
 
         - {hero} [laughed/laughed and laughed/started to laugh]. [Then {he}/{He}] {relief}.
         - "[That was a funny monster/Now I am not scared anymore/There are no monsters here]," {he} said.
@@ -444,7 +422,7 @@ PLOTS = (
         """
         - It was late, and the [moon/stars] shone through the window. A little {kind} named {hero} was in bed, but {he} could not sleep.
         | One night, {hero} could not sleep. {He} was a [little/small] {kind}, and {he} had played with {his} {toy} all day long.
-        - [First /]{he} turned to the left. Then {he} turned to the right. {His} eyes would not close.
+        - [First, {he}/{He}] turned to the left. Then {he} turned to the right. {His} eyes would not close.
         - "{Elder}, I can't sleep," {he} called.
 
         - {His} {elder} came in and sat down on the bed. "What are you thinking about?" {he3} asked.
