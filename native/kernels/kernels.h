@@ -139,9 +139,9 @@ size_t available_kernels(const KernelTable** tables, size_t capacity);
 // The table of that name, "auto" for the fastest; null where this build or this machine lacks it.
 const KernelTable* find_kernels(const char* name);
 
-// Same bits on every machine, no libm: cos and sin float[rotary_dim / 2] of position * theta^(-2i / rotary_dim), with
-// frequency and angle rounded to float as PyTorch models do.
-void rope_table(int64_t position, int64_t rotary_dim, float theta, float* cos, float* sin);
+// Same bits on every machine, no libm: cos and sin float[rotary_dim / 2] of position * theta^(-2i / rotary_dim), computed
+// in double and rounded once.
+void rope_table(int64_t position, int64_t rotary_dim, double theta, float* cos, float* sin);
 // Natural logarithm, within 1 ulp of double.
 double natural_log(double x);
 

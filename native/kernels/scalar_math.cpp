@@ -59,12 +59,11 @@ double natural_log(double x) {
   return static_cast<double>(exponent) * kLn2 + (2 * z + 2 * z * sum);
 }
 
-void rope_table(int64_t position, int64_t rotary_dim, float theta, float* cos, float* sin) {
+void rope_table(int64_t position, int64_t rotary_dim, double theta, float* cos, float* sin) {
   const double log_theta = natural_log(theta);
   for (int64_t i = 0; i < rotary_dim / 2; ++i) {
     const double exponent = 2.0 * static_cast<double>(i) / static_cast<double>(rotary_dim);
-    const float frequency = static_cast<float>(exponential(-exponent * log_theta));
-    const float angle = static_cast<float>(position) * frequency;
+    const double angle = static_cast<double>(position) * exponential(-exponent * log_theta);
     double s, c;
     sine_cosine(angle, &s, &c);
     cos[i] = static_cast<float>(c);

@@ -196,7 +196,7 @@ void test_rope(const KernelTable& table, const KernelTable& scalar) {
       if (rotary == 0) continue;
       const int64_t heads = 3, n = heads * head_dim;
       Floats x(n, 1), reference(n, 0), cos(rotary / 2, 0), sin(rotary / 2, 1);
-      rope_table(17, rotary, 10000.0f, cos.data(), sin.data());
+      rope_table(17, rotary, 10000.0, cos.data(), sin.data());
       for (int64_t i = 0; i < n; ++i) x[i] = reference[i] = normal();
       std::vector<double> want;
       for (int64_t i = 0; i < n; ++i) {
@@ -514,10 +514,10 @@ void test_tables_of_double() {
     if (std::fabs(natural_log(x) / std::log(x) - 1) > 5e-16 && std::fabs(x - 1) > 0.1) { ++failures; std::printf("FAIL natural_log(%g)\n", x); }
   for (int64_t position = 0; position < 3000; position += 7) {
     float c[32], s[32];
-    rope_table(position, 64, 10000.0f, c, s);
+    rope_table(position, 64, 10000.0, c, s);
     for (int64_t i = 0; i < 32; ++i) {
-      const float angle = static_cast<float>(position) * static_cast<float>(std::pow(10000.0, -static_cast<double>(i) / 32));
-      if (c[i] != static_cast<float>(std::cos(static_cast<double>(angle))) || s[i] != static_cast<float>(std::sin(static_cast<double>(angle)))) {
+      const double angle = static_cast<double>(position) * std::pow(10000.0, -static_cast<double>(i) / 32);
+      if (std::fabs(c[i] - std::cos(angle)) > 6e-8 || std::fabs(s[i] - std::sin(angle)) > 6e-8) {
         ++failures;
         std::printf("FAIL rope_table position %d pair %d\n", static_cast<int>(position), static_cast<int>(i));
       }
