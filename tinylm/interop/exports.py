@@ -12,6 +12,7 @@ from typing import Any
 from tinylm.config import ModelConfig
 from tinylm.errors import ConfigError, DataError
 from tinylm.interop.checkpoint import Checkpoint
+from tinylm.interop.gguf_export import check_gguf, write_gguf
 from tinylm.interop.hf_export import check_hf, write_hf
 from tinylm.interop.llama2c_export import check_llama2c, write_llama2c
 from tinylm.modelfile import read_model
@@ -50,6 +51,7 @@ class Target:
 
 TARGETS = {
     "hf": Target(check_hf, write_hf, ("f32", "f16", "bf16"), is_folder=True),
+    "gguf": Target(check_gguf, write_gguf, ("f16", "q8_0", "f32"), is_folder=False),
     "llama2c": Target(check_llama2c, write_llama2c, ("f32",), is_folder=False),
 }
 

@@ -110,17 +110,18 @@ class _Reader:
 
 
 def _llama(read: _Reader, layout: Layout) -> tuple[Settings, dict[int, float]]:
-    heads = read.integer("num_attention_heads")
+    heads, width = read.integer("num_attention_heads"), read.integer("hidden_size")
     layers = read.integer("num_hidden_layers")
+    head_dim = read.integer("head_dim", default=128 if layout.model_type == "qwen3" else 0)
     values: Settings = {
         "vocab_size": read.integer("vocab_size"),
         "context_length": read.integer("max_position_embeddings"),
         "n_layers": layers,
         "n_heads": heads,
         "n_kv_heads": read.integer("num_key_value_heads", default=heads),
-        "d_model": read.integer("hidden_size"),
+        "d_model": width,
         "d_ff": read.integer("intermediate_size"),
-        "head_dim": read.integer("head_dim", default=128 if layout.model_type == "qwen3" else 0),
+        "head_dim": 0 if head_dim * heads == width else head_dim,
         "activation": _feed_forward(read, layout),
         "norm_eps": read.number("rms_norm_eps", default=1e-6),
         "rope_theta": read.theta("rope_theta"),

@@ -60,7 +60,7 @@ def _write_tokenizer(checkpoint: Checkpoint, tokenizer: Tokenizer, folder: Path)
     if checkpoint.tokenizer_kind == "sentencepiece":
         (folder / "tokenizer.model").write_bytes(checkpoint.tokenizer)
         document = sentencepiece_json(checkpoint.tokenizer)
-        marks |= {"unk_token": piece.text for piece in pieces if piece.type == "unknown"}
+        marks["unk_token"] = next((piece.text for piece in pieces if piece.type == "unknown"), "<unk>")
     if checkpoint.add_bos and checkpoint.bos_id is not None and "bos_token" in marks:
         document = with_bos_template(document, marks["bos_token"], checkpoint.bos_id)
     (folder / "tokenizer.json").write_bytes(document)

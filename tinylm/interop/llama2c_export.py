@@ -12,7 +12,6 @@ from tinylm.errors import DataError
 from tinylm.interop.checkpoint import Checkpoint, interleave
 from tinylm.interop.llama2c import V0_ORDER
 from tinylm.interop.sentencepiece_proto import read_normalizer
-from tinylm.modelfile import weight_shapes
 from tinylm.tokenizer import Piece, Tokenizer, load_tokenizer
 
 __all__ = ["check_llama2c", "tokenizer_bin_path", "write_llama2c"]
@@ -101,13 +100,13 @@ def _rope_tables(config: ModelConfig) -> bytes:
 
 def tokenizer_bin(pieces: list[Piece]) -> bytes:
     """Return `tokenizer.bin`: the longest token's length, then score, length and text of each."""
-    texts = [_text(token, piece) for token, piece in enumerate(pieces)]
+    texts = [_text(piece) for piece in pieces]
     out = [struct.pack("<i", max(map(len, texts)))]
     out += [struct.pack("<fi", piece.score, len(text)) + text for piece, text in zip(pieces, texts, strict=True)]
     return b"".join(out)
 
 
-def _text(token: int, piece: Piece) -> bytes:
+def _text(piece: Piece) -> bytes:
     if piece.type == "control":
         return f"\n{piece.text}\n".encode()
     return piece.text.replace(_SPACE, " ").encode()

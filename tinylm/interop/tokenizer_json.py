@@ -10,7 +10,7 @@ from tinylm.errors import DataError
 from tinylm.interop.sentencepiece_proto import NormalizerSettings, read_normalizer
 from tinylm.tokenizer import Piece, SentencePieceTokenizer, load_tokenizer
 
-__all__ = ["byte_level_json", "piece_merges", "sentencepiece_json", "with_bos_template"]
+__all__ = ["PRE_TOKENIZERS", "byte_level_json", "piece_merges", "sentencepiece_json", "with_bos_template"]
 
 Json = dict[str, Any]
 _SPACE = "\u2581"
