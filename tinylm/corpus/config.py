@@ -41,10 +41,14 @@ class CorpusConfig(Config):
     drop_cut: bool | None = Field(
         None, description="drop documents that stop in mid-sentence; absent: yes for the hub, no for files"
     )
-    near_duplicate: Share = Field(0.8, description="Jaccard similarity of word 5-grams that makes a copy; 0: off")
+    near_duplicate: Share | None = Field(
+        None, description="Jaccard similarity of word 5-grams that makes a copy; 0: off; absent: 0.8, builtin off"
+    )
     valid_share: Annotated[float, Field(gt=0, lt=1)] = Field(0.02, description="held out, by content hash")
-    max_overlap: Share = Field(
-        0.2, description="training documents with more of their 13-grams in validation text are dropped; 1: off"
+    max_overlap: Share | None = Field(
+        None,
+        description="training documents with more of their 13-word sequences in validation text are dropped; 1: off; "
+        "absent: 0.2, builtin off (its sentences recur by design, its stories do not)",
     )
 
     @model_validator(mode="after")
@@ -56,3 +60,21 @@ class CorpusConfig(Config):
         if self.min_words > self.max_words:
             raise ValueError(f"min_words must not exceed max_words ({self.max_words}); found {self.min_words}")
         return self
+
+    @property
+    def copy_similarity(self) -> float:
+        """Jaccard similarity from which a document counts as a copy; 0: off."""
+        return self._outside(0.8, 0.0) if self.near_duplicate is None else self.near_duplicate
+
+    @property
+    def overlap_limit(self) -> float:
+        """Share of a training document's 13-word sequences that may occur in validation text; 1: any."""
+        return self._outside(0.2, 1.0) if self.max_overlap is None else self.max_overlap
+
+    @property
+    def drops_cut(self) -> bool:
+        """Whether documents that stop in mid-sentence are dropped."""
+        return self.source == "hub" if self.drop_cut is None else self.drop_cut
+
+    def _outside(self, value: float, builtin: float) -> float:
+        return builtin if self.source == "builtin" else value

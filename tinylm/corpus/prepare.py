@@ -55,7 +55,7 @@ def prepare_corpus(cfg: CorpusConfig, out_dir: Path, progress: ProgressReporter)
             task.update(1)
             held_out, valid_texts = _choose_validation(cfg, hashes, keep, staging, dropped)
             task.update(2)
-            overlap = _Overlap(valid_texts, cfg.max_overlap)
+            overlap = _Overlap(valid_texts, cfg.overlap_limit)
             summary = _write(staging, out_dir, keep & ~held_out, valid_texts, overlap, dropped)
     finally:
         staging.unlink(missing_ok=True)
@@ -83,20 +83,20 @@ def _stage(
     cfg: CorpusConfig, staging: Path, dropped: Counter[str], progress: ProgressReporter
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
     """Write the cleaned documents to `staging`; return their content hashes (N,) and signatures (N, SIGNATURE)."""
-    drop_cut = cfg.source == "hub" if cfg.drop_cut is None else cfg.drop_cut
+    clean = str.strip if cfg.source == "builtin" else clean_text  # our own writing is clean
     hashes: list[int] = []
     signatures: list[NDArray[np.uint32]] = []
     total = cfg.stories if cfg.source == "builtin" else None
     with _TextWriter(staging) as writer, progress.task("corpus", total, "documents") as task:
         for index, raw in enumerate(read_documents(cfg)):
-            text = clean_text(raw or "")
+            text = clean(raw or "")
             tokens = words(text)
-            if reason := reject(len(tokens), text, cfg.min_words, cfg.max_words, drop_cut):
+            if reason := reject(len(tokens), text, cfg.min_words, cfg.max_words, cfg.drops_cut):
                 dropped[reason] += 1
                 continue
             writer.add(text)
             hashes.append(content_hash(tokens))
-            if cfg.near_duplicate:
+            if cfg.copy_similarity:
                 signatures.append(signature(tokens))
             if index % 1000 == 0:
                 task.update(index, kept=len(hashes))
@@ -110,8 +110,8 @@ def _drop_copies(
     copies = exact_copies(hashes)
     dropped["copy"] = int(copies.sum())
     keep: Mask = ~copies
-    if cfg.near_duplicate:
-        near = near_copies(signatures, cfg.near_duplicate) & keep
+    if cfg.copy_similarity:
+        near = near_copies(signatures, cfg.copy_similarity) & keep
         dropped["near_copy"] = int(near.sum())
         keep &= ~near
     return keep
@@ -145,7 +145,7 @@ class _Overlap:
 
     def __init__(self, texts: list[str], limit: float) -> None:
         self._limit = limit
-        parts = [ngram_hashes(words(text), _NGRAM) for text in texts]
+        parts = [ngram_hashes(words(text), _NGRAM) for text in texts] if limit < 1 else []
         self._grams = np.unique(np.concatenate(parts)) if parts else np.zeros(0, np.uint64)
         self._met = np.zeros(len(self._grams), dtype=np.bool_)
 
@@ -162,9 +162,9 @@ class _Overlap:
         return True
 
     @property
-    def share(self) -> float:
-        """Share of the validation text's distinct 13-word sequences that stayed in training text."""
-        return float(self._met.mean()) if len(self._met) else 0.0
+    def share(self) -> float | None:
+        """Share of the validation text's distinct 13-word sequences met in training text; None: not looked at."""
+        return round(float(self._met.mean()), 4) if len(self._met) else None
 
 
 def _write(
@@ -185,7 +185,7 @@ def _write(
         "train": train.counts(),
         "valid": valid.counts(),
         "dropped": dict(sorted(dropped.items())),
-        "valid_ngrams_in_train": round(overlap.share, 4),
+        "valid_ngrams_in_train": overlap.share,
     }
 
 

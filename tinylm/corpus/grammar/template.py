@@ -129,12 +129,12 @@ def _expand(
     for node in nodes:
         if isinstance(node, str):
             emit(node)
+        elif isinstance(node, Choice):
+            _expand(node.options[int(uniform() * len(node.options))], slots, macros, uniform, emit)
         elif isinstance(node, Slot):
             value = slots[node.name]
             if node.article:
                 value = with_article(value)
             emit(value[0].upper() + value[1:] if node.capital else value)
-        elif isinstance(node, Choice):
-            _expand(node.options[int(uniform() * len(node.options))], slots, macros, uniform, emit)
         else:
             _expand(macros[node.name], slots, macros, uniform, emit)
