@@ -81,7 +81,7 @@ def prefect_server() -> Iterator[None]:
         return
     with temporary_settings(restore_defaults={PREFECT_API_URL}), get_client(sync_client=True) as client:
         try:
-            mark_dead_runs(str(client.api_url).rstrip("/"), _running())
+            mark_dead_runs(str(client.api_url).rstrip("/"), _running(), at_start=False)
         except TinyLMError as error:
             _log.warning("runs left open by killed processes stay so: %s", error)
         yield

@@ -58,14 +58,15 @@ def hold_run(folder: Path, run_id: str) -> int:
     return descriptor
 
 
-def mark_dead_runs(url: str, folder: Path, *, pending_too: bool = False) -> list[str]:
-    """Set every open flow run that no living process holds to Crashed, with its tasks; return the runs' names.
+def mark_dead_runs(url: str, folder: Path, *, at_start: bool) -> list[str]:
+    """Set the open flow runs whose process is gone to Crashed, with their tasks; return the runs' names.
 
-    Args: pending_too: also runs that were handed to a worker and never began; right only when no worker runs.
+    Args: at_start: no worker runs, so that every open run which nobody holds is dead, also one that never began.
+          Later only those count that were held once: a run may be about to take its lock.
     """
-    states = (*OPEN_STATES, "PENDING") if pending_too else OPEN_STATES
+    states = (*OPEN_STATES, "PENDING") if at_start else OPEN_STATES
     found = api(url, "/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": states}}}, "limit": PAGE})
-    dead = [run for run in found if not _is_held(folder / run["id"])]
+    dead = [run for run in found if _is_dead(folder / run["id"], unseen=at_start)]
     for run in dead:
         message = "its process ended without a word; the same parameters go on from what the store has"
         _crash(url, "flow_runs", run["id"], message)
@@ -81,15 +82,16 @@ def _crash(url: str, kind: str, run_id: str, message: str) -> None:
     api(url, f"/{kind}/{run_id}/set_state", {"state": state, "force": True})
 
 
-def _is_held(path: Path) -> bool:
+def _is_dead(path: Path, *, unseen: bool) -> bool:
+    """Return whether nobody holds `path`; `unseen` is the answer for a run that never made the file."""
     try:
         descriptor = os.open(path, os.O_RDWR)
     except FileNotFoundError:
-        return False
+        return unseen
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
+        return False
     finally:
         os.close(descriptor)
-    return False
+    return True

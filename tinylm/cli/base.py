@@ -33,7 +33,7 @@ __all__ = [
     "set_up_logging",
 ]
 
-WORK_FAILED, INTERRUPTED, TERMINATED = 1, 130, 143
+WORK_FAILED = 1
 AGAIN = "stopped; the same command goes on where it was"
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, last on standard output.")]
@@ -46,8 +46,12 @@ ArtifactsDir = Annotated[
 ]
 
 
-class _Terminated(BaseException):
-    """SIGTERM arrived; raised in the main thread so that work in progress is closed in order."""
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP arrived; raised in the main thread so that work in progress is closed in order."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__()
+        self.signum = signum
 
 
 class CommandGroup(TyperGroup):
@@ -55,15 +59,14 @@ class CommandGroup(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that `ctx` names."""
-        signal.signal(signal.SIGTERM, _terminate)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _terminate)
         try:
             return super().invoke(ctx)
         except TinyLMError as error:
             _fail(str(error), error.exit_code)
-        except KeyboardInterrupt:
-            _fail(AGAIN, INTERRUPTED)
-        except _Terminated:
-            _fail(AGAIN, TERMINATED)
+        except KeyboardInterrupt as stop:
+            _fail(AGAIN, 128 + getattr(stop, "signum", signal.SIGINT))
         except BrokenPipeError:
             # The reader of our output is gone (`| head`); standard output must not be flushed again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -73,8 +76,8 @@ class CommandGroup(TyperGroup):
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    del number, frame
-    raise _Terminated
+    del frame
+    raise _Terminated(number)
 
 
 def _fail(message: str, code: int) -> None:

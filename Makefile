@@ -1,0 +1,69 @@
+# One target for each thing a developer does; `make` alone lists them.
+# Set-up is part of every target: it happens when pyproject.toml, constraints.txt or native sources have changed.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+EXTRAS := dev,interop
+PROFILE ?= quickstart
+PORT ?= 4200
+ARGS ?=
+
+NATIVE := setup.py $(shell find native -name '*.cpp' -o -name '*.h' -o -name '*.inl')
+INSTALLED := $(VENV)/.installed
+BUILT := $(VENV)/.built
+
+.DEFAULT_GOAL := help
+.PHONY: help install run up test pytest lint types native native-test fmt constraints clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@test -x $(PYTHON) || python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --constraint constraints.txt setuptools wheel pybind11
+	$(PYTHON) -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[$(EXTRAS)]'
+	@touch $@ $(BUILT)
+
+$(BUILT): $(NATIVE) | $(INSTALLED)
+	$(PYTHON) setup.py --quiet build_ext --inplace
+	@touch $@
+
+install: $(INSTALLED) $(BUILT)  ## Make the environment and build the C++ extension
+
+run: install  ## Run the flow: text to stories and report (PROFILE= CORPUS= VALID= ARGS=)
+	@$(PYTHON) -m flows.pipeline --profile '$(PROFILE)' $(CORPUS:%=--corpus '%') $(VALID:%=--valid '%') $(ARGS)
+
+up: install  ## Keep a Prefect server, a worker and the deployments running (PORT=)
+	@$(PYTHON) -m tinylm up --port $(PORT)
+
+test: lint types native-test pytest  ## Everything that must hold: lint, types, C++ tests, Python tests
+
+pytest: install  ## Python tests alone (ARGS='tests/cli -k json')
+	$(PYTHON) -m pytest $(ARGS)
+
+lint: install  ## Ruff, format and import rules
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+types: install  ## mypy, strict
+	$(PYTHON) -m mypy
+
+native: $(BUILT)  ## Build the C++ extension alone
+
+native-test:  ## C++ tests under address and undefined-behaviour sanitizers
+	$(MAKE) --no-print-directory -C native test
+
+fmt: install  ## Format Python and C++
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+	find native \( -name '*.cpp' -o -name '*.h' -o -name '*.inl' \) -print0 | xargs -0 $(VENV)/bin/clang-format -i
+
+constraints: install  ## Pin what the environment holds now
+	{ echo '# Every version that the tests ran with; made by `make constraints` from the working environment.'; \
+	  $(PYTHON) -m pip freeze --all --exclude-editable | grep -v '^pip==' | sed 's/+cpu//' | sort -f; } > constraints.tmp
+	mv constraints.tmp constraints.txt
+
+clean:  ## Remove what builds left; artifacts, reports and the environment stay
+	rm -rf build native/build *.egg-info tinylm/_native*.so .pytest_cache .mypy_cache .ruff_cache
+	find tinylm flows tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -f $(BUILT)
