@@ -6,6 +6,7 @@ full, and commits whole shards.
 
 from __future__ import annotations
 
+from tinylm.stories.chat import Chat
 from tinylm.stories.generate import (
     finish_job,
     generate_file,
@@ -16,19 +17,32 @@ from tinylm.stories.generate import (
     start_job,
 )
 from tinylm.stories.job import GenerateJob, JobSummary, RangeSummary
+from tinylm.stories.page import job_quality, write_stories_page
 from tinylm.stories.plan import JobPlan, job_lock
+from tinylm.stories.presets import PRESETS
+from tinylm.stories.quality import Quality, TrainingText, measure_quality
+from tinylm.stories.telling import generate_story, stream_story
 
 __all__ = [
+    "PRESETS",
+    "Chat",
     "GenerateJob",
     "JobPlan",
     "JobSummary",
+    "Quality",
     "RangeSummary",
+    "TrainingText",
     "finish_job",
     "generate_file",
+    "generate_story",
     "job_engine",
     "job_lock",
+    "job_quality",
+    "measure_quality",
     "missing_shards",
     "plan_ranges",
     "run_range",
     "start_job",
+    "stream_story",
+    "write_stories_page",
 ]

@@ -9,7 +9,8 @@ from tinylm.errors import ConfigError, DataError
 
 __all__ = ["THEME_TEMPLATE", "check_template", "fill", "template_columns"]
 
-THEME_TEMPLATE = "Once upon a time, there was a story about {theme}."
+# An opening that children's stories really have, so that a small model stays on ground it knows.
+THEME_TEMPLATE = "Once upon a time, there was a little girl who wanted to learn about {theme}."
 
 
 def check_template(template: str) -> None:
