@@ -48,11 +48,21 @@ class Change:
     rounds: tuple[int, int]
 
     @property
+    def change_text(self) -> str:
+        """The change in per cent."""
+        return _percent(self.ratio)
+
+    @property
+    def interval_text(self) -> str:
+        """The 95 % interval of the change, or why there is none."""
+        if self.word == "not judged":
+            return "too few repeats for an interval"
+        return f"{_percent(self.low)} to {_percent(self.high)}"
+
+    @property
     def text(self) -> str:
         """The change in per cent with its interval."""
-        if self.word == "not judged":
-            return f"{_percent(self.ratio)} (too few repeats for an interval)"
-        return f"{_percent(self.ratio)} (95 % CI {_percent(self.low)} to {_percent(self.high)})"
+        return f"{self.change_text} (95 % interval: {self.interval_text})"
 
 
 @dataclass(frozen=True)
@@ -201,4 +211,4 @@ def _value(run: Run, cell: Row, metric: str) -> float | None:
 
 
 def _percent(ratio: float) -> str:
-    return f"{(ratio - 1) * 100:+.1f} %"
+    return f"{(ratio - 1) * 100:+.1f}\u00a0%".replace("-", "\u2212")

@@ -49,7 +49,9 @@ def _times(records: Sequence[RequestRecord]) -> NDArray[np.int64]:
     return np.asarray(rows, dtype=np.int64).reshape(len(rows), 6).T
 
 
-def cell_figures(recording: Recording, slots: int, histograms: dict[str, LatencyHistogram]) -> dict[str, Any]:
+def cell_figures(
+    recording: Recording, slots: int, histograms: dict[str, LatencyHistogram], open_load: bool
+) -> dict[str, Any]:
     """Return throughput, occupancy, counts and flags of the window.
 
     A request that spans an edge of the window counts by the share of its service time inside, so a short window over
@@ -64,7 +66,6 @@ def cell_figures(recording: Recording, slots: int, histograms: dict[str, Latency
     shares = busy_ns / np.maximum(finished - started, 1)
     tokens = np.asarray([record.outcome.output_tokens for record in good], dtype=np.float64)
     requests_per_s = float(shares.sum()) / window_s
-    arrived_per_s = recording.arrived / window_s
     return {
         "duration_s": window_s,
         "requests": len(measured),
@@ -74,23 +75,22 @@ def cell_figures(recording: Recording, slots: int, histograms: dict[str, Latency
         "output_tokens": sum(record.outcome.output_tokens for record in measured),
         "requests_per_s": requests_per_s,
         "tokens_per_s": float((shares * tokens).sum()) / window_s,
-        "arrived_per_s": arrived_per_s,
+        "arrived_per_s": recording.arrived / window_s,
         "occupancy": float(busy_ns.sum()) / 1e9 / window_s / slots,
-        "flags": _flags(recording, requests_per_s, arrived_per_s, histograms),
+        "flags": _flags(recording, requests_per_s * window_s, histograms, open_load),
     }
 
 
-def _flags(
-    recording: Recording, requests_per_s: float, arrived_per_s: float, histograms: dict[str, LatencyHistogram]
-) -> list[str]:
-    service_ns = histograms["service"].quantile_ns(50)
+def _flags(recording: Recording, served: float, histograms: dict[str, LatencyHistogram], open_load: bool) -> list[str]:
+    service_ns = max(1, histograms["service"].quantile_ns(50))
     flags = []
     if histograms["lateness"].quantile_ns(99) > LATE_SHARE * service_ns:
         flags.append("late-submission")
-    if histograms["turnaround"].quantile_ns(99) > LATE_SHARE * max(service_ns, 1):
+    if histograms["turnaround"].quantile_ns(99) > LATE_SHARE * service_ns:
         flags.append("slow-collection")
-    backlog = recording.arrived - requests_per_s / max(arrived_per_s, 1e-9) * recording.arrived
-    if recording.unfinished or backlog > 3 * math.sqrt(max(recording.arrived, 1)) + 0.02 * recording.arrived:
+    # Three standard deviations of a Poisson count, and 2 % for the window's edges.
+    tolerated = 3 * math.sqrt(recording.arrived) + 0.02 * recording.arrived
+    if recording.unfinished or (open_load and recording.arrived - served > tolerated):
         flags.append("overloaded")
     return flags
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,32 @@ __all__ = ["Row", "Run", "read_run", "write_run"]
 Row = dict[str, Any]
 
 
+class Histograms(Mapping[tuple[str, str], LatencyHistogram]):
+    """Histograms by (cell_id, metric), decoded on first use."""
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        self._encoded = {(str(row["cell_id"]), str(row["metric"])): str(row["hdr"]) for row in rows}
+        self._decoded: dict[tuple[str, str], LatencyHistogram] = {}
+
+    def __getitem__(self, key: tuple[str, str]) -> LatencyHistogram:
+        if key not in self._decoded:
+            self._decoded[key] = LatencyHistogram.decode(self._encoded[key])
+        return self._decoded[key]
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self._encoded)
+
+    def __len__(self) -> int:
+        return len(self._encoded)
+
+
 @dataclass(frozen=True)
 class Run:
     """One finished run, read back."""
 
     facts: Mapping[str, Any]
     cells: list[Row]
-    histograms: dict[tuple[str, str], LatencyHistogram]
+    histograms: Histograms
     folder: Path
 
     @property
@@ -96,23 +115,23 @@ def read_run(folder: Path) -> Run:
 
     Raises: DataError if a table is missing or is of a version newer than this program.
     """
-    tables = {name: _read(folder, name) for name in ("cells", "histograms")}
+    cells = _read(folder, "cells")
+    histograms = _read(folder, "histograms", ("cell_id", "metric", "hdr"))
     try:
         facts = json.loads((folder / "run.json").read_text())
     except (OSError, ValueError) as error:
         raise DataError(f"{folder}: no finished sweep: run.json cannot be read ({error})") from None
-    histograms = {(row["cell_id"], row["metric"]): LatencyHistogram.decode(row["hdr"]) for row in tables["histograms"]}
-    return Run(facts, tables["cells"], histograms, folder)
+    return Run(facts, cells, Histograms(histograms), folder)
 
 
-def _read(folder: Path, name: str) -> list[Row]:
+def _read(folder: Path, name: str, columns: Sequence[str] | None = None) -> list[Row]:
     path = folder / f"{name}.parquet"
     if not path.is_file():
         raise DataError(f"{path}: not found; expected the {name} table of a finished sweep")
-    table = pq.read_table(path)
+    table = pq.read_table(path, columns=list(columns) if columns else None)
     version = int((table.schema.metadata or {}).get(b"tinylm.schema_version", b"0"))
     if version > SCHEMA_VERSION:
         raise DataError(f"{path}: schema version {version}; this program reads up to {SCHEMA_VERSION}: update it")
-    missing = {field: None for field in TABLES[name].names if field not in table.column_names}
+    missing = {field: None for field in columns or TABLES[name].names if field not in table.column_names}
     rows: list[Row] = [{**missing, **row} for row in table.to_pylist(maps_as_pydicts="strict")]
     return rows

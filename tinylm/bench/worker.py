@@ -53,7 +53,7 @@ def run_job(job: CellJob) -> dict[str, Any]:
         facts = dict(backend.facts())
     finally:
         backend.close()
-    return _result(recording, Activity.between(*edges[:2]), backend.slots) | {
+    return _result(job, recording, Activity.between(*edges[:2]), backend.slots) | {
         "facts": facts
         | {"load_s": load_s, "base_rss_bytes": base_rss, "peak_rss_bytes": _peak_rss_bytes(), "yardstick": speed}
     }
@@ -105,9 +105,10 @@ def _drive(backend: Backend, job: CellJob, edges: list[Counters]) -> Recording:
     return drive(backend, source, window, begin_ns, lambda: edges.append(Counters.read()))
 
 
-def _result(recording: Recording, activity: Activity, slots: int) -> dict[str, Any]:
+def _result(job: CellJob, recording: Recording, activity: Activity, slots: int) -> dict[str, Any]:
     histograms = cell_histograms(recording)
-    figures = cell_figures(recording, slots, histograms)
+    open_load = Load.parse(job.cell.load).kind in ("poisson", "fixed")
+    figures = cell_figures(recording, slots, histograms, open_load)
     figures["flags"] = figures["flags"] + judge_activity(activity)
     figures["status"] = "void" if "late-submission" in figures["flags"] else "ok"
     return {

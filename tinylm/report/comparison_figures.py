@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tinylm.bench.compare import Change, Comparison
 from tinylm.bench.store import Run
 from tinylm.report.figure import Figure, figure
 from tinylm.report.svg import Axis, Plot
 from tinylm.report.view import RunView
-from tinylm.report.words import count_text
+from tinylm.report.words import count_text, duration
 
-__all__ = ["changes", "trend"]
+__all__ = ["changes", "latency_trend", "trend"]
 
 
 def changes(comparison: Comparison) -> Figure:
@@ -21,8 +21,8 @@ def changes(comparison: Comparison) -> Figure:
     low, high = min([*ends, 0.94]) * 0.99, max([*ends, 1.06]) * 1.01
 
     def draw(width: int) -> Plot:
-        x = Axis("this run over the earlier one", low, high, format=lambda v: f"{v:.2f}×")
-        plot = Plot(x, Axis("", 0, len(known), ticks=()), width, 70 + 42 * len(known))
+        x = Axis("this run over the earlier one", low, high, log=high / low > 3, format=lambda v: f"{v:.3g}×")
+        plot = Plot(x, Axis("", 0, len(known), ticks=()), width, 70 + 42 * len(known), left=8)
         plot.vertical(1, "", "ideal")
         for i, change in enumerate(known):
             _row(plot, change, len(known) - i - 0.62)
@@ -51,25 +51,39 @@ def _row(plot: Plot, change: Change, y: float) -> None:
 def trend(runs: Sequence[Run]) -> Figure:
     """Best throughput of each run over time."""
     best = [(run, point.median("tokens_per_s") or 0.0) for run in runs if (point := RunView(run).best)]
-    top = max((value for _, value in best), default=1.0) * 1.12
+    return _over_time("trend", "Best throughput over time", best, "tokens per second, best point", count_text)
+
+
+def latency_trend(runs: Sequence[Run]) -> Figure:
+    """Median end-to-end latency of each run's best point over time."""
+    known = [(run, point.percentile("e2e", 50)) for run in runs if (point := RunView(run).best)]
+    values = [(run, float(value)) for run, value in known if value]
+    return _over_time("latency-trend", "Latency at best throughput", values, "end to end, median", duration)
+
+
+def _over_time(
+    name: str, title: str, values: Sequence[tuple[Run, float]], label: str, write: Callable[[float], str]
+) -> Figure:
+    top = max((value for _, value in values), default=1.0) * 1.12
 
     def draw(width: int) -> Plot:
-        step = max(1, len(best) // (width // 90))
-        ticks = tuple((float(i), _day(run)) for i, (run, _) in enumerate(best) if i % step == 0)
-        x = Axis("run", -0.5, len(best) - 0.5, ticks=ticks)
-        plot = Plot(x, Axis("tokens per second, best point", 0, top, format=count_text), width)
-        plot.line([(i, value) for i, (_, value) in enumerate(best)], 0)
-        for i, (run, value) in enumerate(best):
-            plot.dot(i, value, 0, f"{run.run_id}: {count_text(value)} tokens/s")
+        step = max(1, -(-len(values) * 90 // width))
+        ticks = tuple((float(i), _day(run)) for i, (run, _) in enumerate(values) if i % step == 0)
+        x = Axis("run", -0.5, len(values) - 0.5, ticks=ticks)
+        plot = Plot(x, Axis(label, 0, top, format=write), width)
+        plot.line([(i, value) for i, (_, value) in enumerate(values)], 0)
+        for i, (run, value) in enumerate(values):
+            plot.dot(i, value, 0, f"{run.run_id}: {write(value)}")
         return plot
 
     return figure(
-        "trend",
-        "Best throughput over time",
+        name,
+        title,
         draw,
-        alt=f"Best throughput of the last {len(best)} runs.",
-        columns=("run_id", "tokens_per_s"),
-        rows=[(run.run_id, value) for run, value in best],
+        alt=f"{title}, last {len(values)} runs: "
+        + (f"from {write(values[0][1])} to {write(values[-1][1])}." if values else "no values."),
+        columns=("run_id", name),
+        rows=[(run.run_id, value) for run, value in values],
     )
 
 

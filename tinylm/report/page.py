@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,12 @@ def _environment() -> Environment:
     )
     for name in words.__all__:
         environment.filters[name] = getattr(words, name)
-    for name in ("style.css", "script.js"):
-        # Our own files: the only text besides charts that is not escaped.
-        environment.globals[name.replace(".", "_")] = Markup((_TEMPLATES / name).read_text())
+    for kind, name in (("style", "style.css"), ("script", "script.js")):
+        text = (_TEMPLATES / name).read_text(encoding="utf-8")
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        # Our own files: the only text besides charts that is not escaped, and all that a browser may run.
+        environment.globals[kind] = Markup(text)
+        environment.globals[f"{kind}_source"] = Markup(f"'sha256-{digest}'")
     return environment
 
 

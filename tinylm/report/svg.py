@@ -80,13 +80,14 @@ class Plot:
     height: int = 300
     grid: bool = True
     x_count: int = 0
+    left: int = 54
     _body: list[str] = field(default_factory=list)
 
-    LEFT, RIGHT, TOP, BOTTOM = 54, 16, 30, 44
+    RIGHT, TOP, BOTTOM = 16, 30, 44
 
     def px(self, value: float) -> float:
         """Return the horizontal position of `value` in pixels."""
-        return self.LEFT + self.x.place(value) * (self.width - self.LEFT - self.RIGHT)
+        return self.left + self.x.place(value) * (self.width - self.left - self.RIGHT)
 
     def py(self, value: float) -> float:
         """Return the vertical position of `value` in pixels."""
@@ -140,7 +141,7 @@ class Plot:
         """Draw a labelled horizontal rule."""
         at, right = self.py(y), self.width - self.RIGHT
         self._body.append(
-            f'<path class="rule {_css(series)}" d="M{self.LEFT} {at:.1f}H{right}"/>'
+            f'<path class="rule {_css(series)}" d="M{self.left} {at:.1f}H{right}"/>'
             f'<text class="note" x="{right}" y="{at - 4:.1f}" text-anchor="end">{escape(label)}</text>'
         )
 
@@ -159,7 +160,7 @@ class Plot:
         )
 
     def _frame(self) -> str:
-        left, right, bottom = self.LEFT, self.width - self.RIGHT, self.height - self.BOTTOM
+        left, right, bottom = self.left, self.width - self.RIGHT, self.height - self.BOTTOM
         out = []
         for value, label in self.y.marks(max(3, (self.height - 60) // 48)):
             at = self.py(value)

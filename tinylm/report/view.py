@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from tinylm.bench.histograms import LatencyHistogram
+from tinylm.bench.measure import METRICS
 from tinylm.bench.store import Row, Run
 
 __all__ = ["Family", "PointView", "RunView"]
@@ -125,10 +126,11 @@ class RunView:
 
     def _point(self, cells: list[Row]) -> PointView:
         merged: dict[str, LatencyHistogram] = {}
-        wanted = {cell["cell_id"] for cell in cells}
-        for (cell_id, metric), histogram in self.run.histograms.items():
-            if cell_id in wanted:
-                merged.setdefault(metric, LatencyHistogram()).merge(histogram)
+        for cell in cells:
+            for metric in METRICS:
+                if (cell["cell_id"], metric) in self.run.histograms:
+                    histogram = self.run.histograms[cell["cell_id"], metric]
+                    merged.setdefault(metric, LatencyHistogram()).merge(histogram)
         return PointView(cells, merged)
 
 

@@ -11,8 +11,8 @@ def duration(value_ns: float | None) -> str:
         return "–"
     for unit, size in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
         if abs(value_ns) >= size * 0.9995:
-            return f"{_three(value_ns / size)} {unit}"
-    return f"{value_ns:.0f} ns"
+            return f"{_three(value_ns / size)}\u00a0{unit}"
+    return f"{value_ns:.0f}\u00a0ns"
 
 
 def bytes_text(value: float | None) -> str:
@@ -21,8 +21,8 @@ def bytes_text(value: float | None) -> str:
         return "–"
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if value >= size * 0.9995:
-            return f"{_three(value / size)} {unit}"
-    return f"{value:.0f} B"
+            return f"{_three(value / size)}\u00a0{unit}"
+    return f"{value:.0f}\u00a0B"
 
 
 def count_text(value: float | None) -> str:
@@ -37,7 +37,7 @@ def rate(value: float | None) -> str:
 
 def percent(share: float | None, digits: int = 0) -> str:
     """Return a share in per cent; a dash for None."""
-    return "–" if share is None else f"{share * 100:.{digits}f} %"
+    return "–" if share is None else f"{share * 100:.{digits}f}\u00a0%"
 
 
 def _three(value: float) -> str:
