@@ -141,13 +141,13 @@ _SMALL = table(
 _PARTIES = table(
     "excuse | surprise",
     """
-    I have to clean my home | balloons, a big cake and many lights
-    I have to help my mother | a long table with food and flowers
-    I am too tired today | colorful paper, music and a cake with candles
-    I must find some wood | a big fire, sweet nuts and songs
-    I have no time now | lanterns in the trees and a huge pie
-    I have to go to the market | ribbons on every branch and cups of juice
-    I need to water my plants | flowers everywhere and a honey cake
+    I have to clean my home | were balloons, a big cake and many lights
+    I have to help my mother | was a long table with food and flowers
+    I am too tired today | were paper stars, drums and a cake with candles
+    I must find some wood | was a big fire with sweet nuts and songs
+    I have no time now | were lanterns in the trees and a huge pie
+    I have to go to the market | were ribbons on every branch and cups of juice
+    I need to water my plants | were flowers everywhere and a honey cake
     """,
 )
 
@@ -304,7 +304,7 @@ PLOTS = (
         """
         - Once there was {a look} {kind} named {hero}. {He} lived in a nest {nestplace} with {his} mom [and dad/and two sisters/and three brothers].
         | {hero} was {a look} {kind}. {He} lived with {his} family in a nest {nestplace}.
-        - All the other young birds could fly. But {hero} was [afraid/scared]. "[It is so high./What if I fall?]" {he} [whispered/thought].
+        - All the other young birds could fly. But {hero} was [afraid/scared]. ["It is so high," {he} said./"What if I fall?" {he} asked./"What if I fall?" {he} thought.]
         - "Open your wings," said {his} mom. "The wind will [hold/carry] you." {hero} [looked down/opened {his} wings]. [{His} legs shook./{His} heart beat fast.] "No, I can't," {he} said and [sat down again/hid under a leaf].
 
         - <day>, {hero} was alone in the nest. Then {he} heard a cry. {A look2} {kind2} named {friend} was [in the river/stuck on a rock in the river]. "Help! I can't swim!" cried {friend}.
@@ -398,7 +398,7 @@ PLOTS = (
 
         - {hero} was <sad>. "[Nobody remembers my birthday/Everyone forgot my birthday]," {he} said. {He} went for a walk [all alone/to the river] and [looked at the water/kicked a stone]. [A tear fell from {his} eye./The day felt long and gray.]
         - When it got dark, {he} went home. There was no light in the window. {hero} opened the door.
-        - "Surprise!" shouted many voices. The lights went on. There were {surprise}. {friend} and {his} {elder} and all the others were there.
+        - "Surprise!" shouted many voices. The lights went on. There {surprise}. {friend} and {his} {elder} and all the others were there.
 
         - "We did not forget," said {friend}. "[We had to keep it secret/It was so hard to keep it secret]." {hero} [laughed and cried at the same time/laughed out loud/did not know what to say].
         - They [sang and danced/ate and danced/played and sang] until late. It was the best birthday of {his} life.

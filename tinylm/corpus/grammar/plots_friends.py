@@ -19,7 +19,7 @@ _BUILDS = table(
     tent | in the garden | blankets and sticks | The wind blew hard and the tent fell down. | between two strong trees
     bridge | over the little stream | sticks and stones | The water came and took the bridge away. | with bigger stones
     house | in the living room | big boxes | The dog ran through the house, and it fell down. | in the corner of the room
-    boat | by the pond | an old box | The boat filled with water and sank. | from wood instead of paper
+    boat | by the pond | wood and string | The boat filled with water and sank. | with more wood on the bottom
     castle | on the kitchen floor | empty cups | {Elder} opened the door, and the castle fell down. | far away from the door
     hut | in the forest | branches and leaves | The wind blew all the leaves away. | behind a big rock
     dam | in the stream | mud and stones | The water broke the dam. | with long sticks in it
@@ -124,7 +124,6 @@ _SICK = table(
     a jar of honey | The honey made the tea sweet
     a card with many hearts | The card was full of colors
     a box of fresh berries | The berries were sweet
-    a song {he} had made up | The song was about a dancing frog
     a warm pair of socks | The socks were soft and blue
     a puppet made from a sock | The puppet told one joke after another
     a big orange balloon | The balloon had a smiling face on it
@@ -194,7 +193,7 @@ PLOTS = (
         - <intro> {He} had {a toy}.
         - <fineday>, {hero} took the {toyn} to {place}. {friend} was there too. {friend} [saw/looked at] the {toyn}. "[I like your/What a
           nice/That is a great] {toyn}! Can I [play too/have a turn/try it]?" {he2} asked.
-        - "No! [It is mine/This is mine/Go away]!" said {hero}. {He} held the {toyn} tight. {friend} was sad and [sat down on the grass/walked
+        - "No! [It is mine/This is mine/Go away]!" said {hero}. {He} held the {toyn} tight. {friend} was sad and [sat down on the ground/walked
           away/sat down all alone].
 
         - {hero} played [alone/by {himself}]. But [soon/after a while], it was [no fun anymore/not much fun/boring]. {He} looked at {friend}.
@@ -245,7 +244,7 @@ PLOTS = (
         - {hero} was sad too. But then {he} had an idea. "<dontworry>," {he} said. "[Let's build it again/We can build a new one/We can do it again], and this
           time it will be [better/stronger]."
 
-        - So they [started again/built it again]. This time, they built the {build} {better}. {hero} [carried/brought] the {bstuff}, and {friend} [put it
+        - So they [started again/built it again]. This time, they built the {build} {better}. {hero} [carried/brought] {bstuff}, and {friend} [put it
           in place/did the rest].
         - The new {build} was [even better/bigger and stronger/much better] than the old one. [They clapped their hands./They danced around it./They were so proud.]
         - {hero} and {friend} learned that [you can always try again/it is good to try again/together they could do anything].
@@ -323,7 +322,7 @@ PLOTS = (
         - {hero} and {friend} were [good friends/friends]. They [loved/liked] to {act}.
         - <day>, they saw a {ride}. [There was only one./It was big and shiny./It looked like fun.] "[Me first/I want to go first]!" said {hero}. "No, [me first/I saw it
           first]!" said {friend}.
-        - They both [ran/pushed and ran] to the {ride}. [They pushed each other and shouted./They both held on to it and shouted./They got very angry.]
+        - They both ran to the {ride}. [They pushed each other and shouted./They both held on to it and shouted./They got very angry.]
         - So [nobody/no one] could {turn}.
 
         - {hero}'s {elder} [came to them/saw it and came over]. "[What is wrong/Why are you shouting]?" {he3} asked. "[We both want to go first/There is only one {ride}]," said

@@ -387,7 +387,7 @@ PLOTS = (
 
         - Then {his} {rel} {friend} [came to visit/sat down at the table]. {friend} [took a big bite of the {veg}/ate all the {veg} on
           {his2} plate]. "[Yummy/Mmm]! Can I have some more, please?" {he2} [asked/said].
-        - {hero} [looked at {his} plate/watched {friend}]. [Maybe the {veg} [was/were] not so bad./{He} wanted to know why {friend} was so
+        - {hero} [looked at {his} plate/watched {friend}]. [Maybe {he} was wrong about the {veg}./{He} wanted to know why {friend} was so
           happy.] {He} took one [tiny/very small/little] bite.
         - [{His} eyes got big./{He} smiled./{He} could not believe it.] "[It tastes good/This is yummy/I like it]!" {he} said.
         - {hero} ate everything on {his} plate. {His} {elder} [laughed/smiled]. "[Now you know/It is good to try new things/I am proud of

@@ -213,7 +213,7 @@ PLOTS = (
 
         - {He} jumped as high as {he} could, but {he} could not reach it. [{He} shook the tree, but the {flyern} did not move./{He} tried to climb the tree, but it was too
           hard./{He} threw a stick at it, but the stick fell down again.]
-        - {hero} [sat down/sat under the tree] and [was <sad>/began to cry].
+        - {hero} [sat down/sat under the tree] and [felt <sad>/began to cry].
         - {His} {rel} {friend} came by. "[What is wrong/Why are you so sad]?" asked {friend}. "My {flyern} is stuck in the tree," said {hero}.
 
         - {friend} looked up. [{He2} thought for a moment./{He2} thought hard.] "[Wait here/I have an idea/I will help you]!" {he2} said. {He2} ran home and came back with {tool}.
@@ -228,7 +228,7 @@ PLOTS = (
         {"babies": _BABIES, "places": PLACES[:1] + PLACES[2:3] + PLACES[4:5] + PLACES[8:11]},
         """
         - <intro>
-        - <fineday>, {hero} [went for a walk/was playing] {at}. {He} heard a small sound. [Behind a stone/Under a bush/In the grass], {he} found a baby {baby}. It was all alone. It {sound} and [looked very sad/looked lost].
+        - <fineday>, {hero} [went for a walk/was playing] {at}. {He} heard a small sound. [Behind a stone/Under a bush/In the grass], {he} found a [little/tiny] {baby}. It was all alone. It {sound} and [looked very sad/looked lost].
         - "[Hello, little one/Oh, you poor little thing]!" said {hero}. "[Where is your mother/Did you lose your mother]?"
 
         - {hero} picked the {baby} up very gently. [It was soft and warm./{He} could feel its little heart.] [{He} wanted to keep it./"Can I keep it?" {he} thought.] But the {baby} [looked at {him} with sad eyes/needed its mother].
