@@ -28,26 +28,25 @@ def import_model(
              lora: a PEFT folder whose adapter is merged into the weights first.
     Raises:  DataError if something is missing or does not fit TinyLM; FormatError if a file is damaged.
     """
-    checkpoint = read_checkpoint(source, tokenizer)
-    if lora is not None:
-        from tinylm.interop.lora import merge_lora
-
-        checkpoint = merge_lora(checkpoint, lora)
-    return checkpoint.save(out, precision)
+    return read_checkpoint(source, tokenizer, lora).save(out, precision)
 
 
-def read_checkpoint(source: str | Path, tokenizer: Path | None = None) -> Checkpoint:
+def read_checkpoint(source: str | Path, tokenizer: Path | None = None, lora: Path | None = None) -> Checkpoint:
     """Return the model in `source`, whatever its format; arguments and errors as `import_model`."""
     # Each reader is imported where it is used: torch, gguf and transformers are slow to load, some are extras.
     from tinylm.interop.hf_import import download, is_hub_name, read_hf
 
     path = Path(source)
     if path.is_dir():
-        return read_hf(path, tokenizer)
+        return read_hf(path, tokenizer, lora)
     if not path.exists() and is_hub_name(str(source)):
-        return read_hf(download(str(source)), tokenizer)
+        return read_hf(download(str(source)), tokenizer, lora)
     if not path.is_file():
         raise DataError(f"{source}: no such file or folder, and not a hub name of the form owner/name")
+    if lora is not None:
+        raise DataError(
+            f"{lora}: a LoRA adapter is merged into a Hugging Face model, whose names it uses; found {path}"
+        )
     if path.suffix == ".gguf":
         from tinylm.interop.gguf_import import read_gguf
 

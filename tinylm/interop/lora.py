@@ -1,53 +1,80 @@
-"""LoRA adapters in PEFT's file format, merged into the weights of a model in memory."""
+"""LoRA adapters in PEFT's file format, added to a Hugging Face model's weights while they are read."""
 
 from __future__ import annotations
 
 import math
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tinylm.backends.transformers_layouts import LAYOUTS, Layout, Part
 from tinylm.errors import DataError, FormatError
-from tinylm.interop.checkpoint import Checkpoint, FloatArray
-from tinylm.interop.hf_import import SafetensorsFolder, read_json
+from tinylm.interop.checkpoint import FloatArray
+from tinylm.interop.safetensors_folder import SafetensorsFolder, read_json
 
-__all__ = ["merge_lora"]
+__all__ = ["LoraAdapter"]
 
 _NAME = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight")
-_LAYER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
-def merge_lora(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
-    """Return the model with the adapter in `folder` added to its weights: W + (alpha / r) B A.
+class LoraAdapter:
+    """The matrices in a folder with adapter_config.json and adapter_model.safetensors, as PEFT writes them.
 
-    Args:   folder: adapter_config.json and adapter_model.safetensors, as PEFT's save_pretrained writes them.
-    Raises: DataError for a kind of adapter that cannot be merged or fits another model; FormatError if damaged.
+    Raises: DataError for a kind of adapter that cannot be merged; FormatError if damaged.
     """
-    source = folder / "adapter_config.json"
-    settings = read_json(source)
-    _refuse_other_kinds(settings, str(source))
-    tensors = SafetensorsFolder(folder, "adapter_model")
-    pairs = _pairs(tensors, str(folder))
-    weights = dict(checkpoint.weights)
-    for module, (down, up) in pairs.items():
-        scale = _scale(settings, module, down.shape[0], str(source))
-        _add(weights, checkpoint, module, np.float32(scale) * (up @ down), str(folder))
-    provenance = {**checkpoint.provenance, "lora": {"source": folder.name, "modules": len(pairs)}}
-    return replace(checkpoint, weights=weights, provenance=provenance)
 
+    def __init__(self, folder: Path) -> None:
+        self._source = str(folder)
+        self._settings = read_json(folder / "adapter_config.json")
+        self._refuse_other_kinds()
+        self._pairs = _pairs(SafetensorsFolder(folder, "adapter_model"), self._source)
+        self._unused = set(self._pairs)
 
-def _refuse_other_kinds(settings: dict[str, Any], source: str) -> None:
-    if settings.get("peft_type") != "LORA":
-        raise DataError(f"{source}: peft_type is {settings.get('peft_type')!r}; only LORA can be merged")
-    for key in ("use_dora", "modules_to_save", "layer_replication", "alora_invocation_tokens"):
-        if settings.get(key):
-            raise DataError(f"{source}: {key} is set; only plain LoRA can be merged")
-    if settings.get("bias", "none") != "none":
-        raise DataError(f"{source}: bias is {settings['bias']!r}; only adapters without biases can be merged")
+    def merged(self, name: str, weight: FloatArray, *, transposed: bool) -> FloatArray:
+        """Return W + (alpha / r) B A for the weight called `name`, or `weight` where the adapter has nothing for it.
+
+        Args: transposed: the file stores (in, out), as GPT-2's Conv1D does.
+        """
+        module = name.removesuffix(".weight")
+        if module not in self._pairs or not name.endswith(".weight"):
+            return weight
+        self._unused.discard(module)
+        down, up = self._pairs[module]
+        delta = np.float32(self._scale(module, down.shape[0])) * (up @ down)
+        if transposed:
+            delta = delta.T
+        if delta.shape != weight.shape:
+            raise DataError(
+                f"{self._source}: {module} changes a matrix of {delta.shape}; the model's is {weight.shape}"
+            )
+        return weight + delta
+
+    def check_used(self) -> None:
+        """Raise DataError if some of the adapter found no place in the model."""
+        if self._unused:
+            raise DataError(
+                f"{self._source}: the model has no layer {sorted(self._unused)[0]}; the adapter is another's"
+            )
+
+    def _refuse_other_kinds(self) -> None:
+        settings, source = self._settings, self._source
+        if settings.get("peft_type") != "LORA":
+            raise DataError(f"{source}: peft_type is {settings.get('peft_type')!r}; only LORA can be merged")
+        for key in ("use_dora", "modules_to_save", "layer_replication", "alora_invocation_tokens"):
+            if settings.get(key):
+                raise DataError(f"{source}: {key} is set; only plain LoRA can be merged")
+        if settings.get("bias", "none") != "none":
+            raise DataError(f"{source}: bias is {settings['bias']!r}; only adapters without biases can be merged")
+
+    def _scale(self, module: str, rank: int) -> float:
+        alpha = _by_module(self._settings.get("alpha_pattern"), module, self._settings.get("lora_alpha", rank))
+        stated = _by_module(self._settings.get("rank_pattern"), module, self._settings.get("r", rank))
+        if stated != rank:
+            raise FormatError(f"{self._source}: r is {stated!r} for {module}; its matrices have rank {rank}")
+        if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
+            raise FormatError(f"{self._source}: lora_alpha is {alpha!r}; expected a number")
+        return alpha / (math.sqrt(rank) if self._settings.get("use_rslora") else rank)
 
 
 def _pairs(tensors: SafetensorsFolder, source: str) -> dict[str, tuple[FloatArray, FloatArray]]:
@@ -71,51 +98,9 @@ def _pairs(tensors: SafetensorsFolder, source: str) -> dict[str, tuple[FloatArra
     return pairs
 
 
-def _scale(settings: dict[str, Any], module: str, rank: int, source: str) -> float:
-    alpha = _by_module(settings.get("alpha_pattern"), module, settings.get("lora_alpha", rank))
-    stated = _by_module(settings.get("rank_pattern"), module, settings.get("r", rank))
-    if stated != rank:
-        raise FormatError(f"{source}: r is {stated!r} for {module}; its matrices have rank {rank}")
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
-        raise FormatError(f"{source}: lora_alpha is {alpha!r}; expected a number")
-    return alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
-
-
 def _by_module(patterns: Any, module: str, default: Any) -> Any:
-    """PEFT's alpha_pattern and rank_pattern: keys match the end of a module's name."""
-    for key, value in (patterns or {}).items():
-        if module == key or module.endswith(f".{key}"):
-            return value
-    return default
-
-
-def _add(weights: dict[str, FloatArray], checkpoint: Checkpoint, module: str, delta: FloatArray, source: str) -> None:
-    layout, part, layer = _find(checkpoint, module, source)
-    config = checkpoint.config
-    names = [f"{ours.format(i=layer)}.weight" for ours in part.ours]
-    if any(name not in weights for name in names):
-        raise DataError(f"{source}: {module} is not a part of this model")
-    if part.form == "heads":
-        delta = delta.reshape(config.n_heads, 3, config.head_width, -1).swapaxes(0, 1).reshape(delta.shape)
-    rows = sum(weights[name].shape[0] for name in names)
-    if delta.shape != (rows, weights[names[0]].shape[1]):
-        raise DataError(f"{source}: {module} changes a {delta.shape} matrix; the model's is {(rows, weights[names[0]].shape[1])}")
-    start = 0
-    for name in names:
-        stop = start + weights[name].shape[0]
-        factor = math.sqrt(config.head_width) if layout.unscaled_attention and name.endswith("wq.weight") else 1.0
-        weights[name] = weights[name] + np.float32(factor) * delta[start:stop]
-        start = stop
-
-
-def _find(checkpoint: Checkpoint, module: str, source: str) -> tuple[Layout, Part, int]:
-    architecture = str(checkpoint.provenance.get("format", "")).rpartition(" ")[2]
-    layout = LAYOUTS.get(architecture)
-    if layout is None:
-        raise DataError(f"{source}: an adapter can be merged into a Hugging Face import only, whose names it uses")
-    layer = _LAYER.search(module)
-    pattern = _LAYER.sub("{i}", module, count=1)
-    for part in layout.parts:
-        if part.theirs == pattern:
-            return layout, part, int(layer.group()) if layer else 0
-    raise DataError(f"{source}: {layout.architecture} has no layer {module}")
+    """Return what PEFT's alpha_pattern or rank_pattern says; keys match the end of a module's name."""
+    if not isinstance(patterns, dict):
+        return default
+    found = (value for key, value in patterns.items() if module == key or module.endswith(f".{key}"))
+    return next(found, default)
