@@ -11,6 +11,7 @@ from tinylm.stories.generate import (
     finish_job,
     generate_file,
     job_engine,
+    job_summary,
     missing_shards,
     plan_ranges,
     run_range,
@@ -21,6 +22,7 @@ from tinylm.stories.page import job_quality, write_stories_page
 from tinylm.stories.plan import JobPlan, job_lock
 from tinylm.stories.presets import PRESETS
 from tinylm.stories.quality import Quality, TrainingText, measure_quality
+from tinylm.stories.runner import RunFigures
 from tinylm.stories.telling import generate_story, stream_story
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "JobSummary",
     "Quality",
     "RangeSummary",
+    "RunFigures",
     "TrainingText",
     "finish_job",
     "generate_file",
@@ -38,6 +41,7 @@ __all__ = [
     "job_engine",
     "job_lock",
     "job_quality",
+    "job_summary",
     "measure_quality",
     "missing_shards",
     "plan_ranges",

@@ -27,7 +27,16 @@ from tinylm.stories.plan import (
 from tinylm.stories.runner import BulkEngine, RunFigures, row_parser, run_shards
 from tinylm.stories.storage import DiskFullError, Storage, open_storage
 
-__all__ = ["finish_job", "generate_file", "job_engine", "missing_shards", "plan_ranges", "run_range", "start_job"]
+__all__ = [
+    "finish_job",
+    "generate_file",
+    "job_engine",
+    "job_summary",
+    "missing_shards",
+    "plan_ranges",
+    "run_range",
+    "start_job",
+]
 
 _log = logging.getLogger(__name__)
 _ROW_BYTES, _TOKEN_BYTES = 200, 4  # guess of a row's size on disk while no shard is written yet

@@ -67,6 +67,17 @@ class RunFigures:
     write_cpu_s: float = 0.0
     output_tokens: int = 0
 
+    def __add__(self, other: RunFigures) -> RunFigures:
+        """Return the figures of two runs side by side: CPU and slot seconds add up, the longer wall time counts."""
+        return RunFigures(
+            slots=max(self.slots, other.slots),
+            wall_s=max(self.wall_s, other.wall_s),
+            busy_slot_s=self.busy_slot_s + other.busy_slot_s,
+            prepare_cpu_s=self.prepare_cpu_s + other.prepare_cpu_s,
+            write_cpu_s=self.write_cpu_s + other.write_cpu_s,
+            output_tokens=self.output_tokens + other.output_tokens,
+        )
+
     @property
     def occupancy(self) -> float:
         """Share of all slots' time that held a request."""

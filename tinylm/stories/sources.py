@@ -207,8 +207,8 @@ def sha256_of(stream: BinaryIO) -> tuple[str, int]:
 
 
 def _refuse_missing(source: Source, columns: list[str] | None, needed: Collection[str]) -> None:
-    for name in needed if columns is not None else ():
-        if name not in columns:
+    for name in needed:
+        if columns is not None and name not in columns:
             found = ", ".join(repr(column[:50]) for column in columns[:20])
             raise DataError(f"prompts: {source.path} has no column {name!r}; found {found}. Name another by `columns`")
 
