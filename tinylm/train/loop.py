@@ -117,37 +117,37 @@ class _Run:
 
     def loop(self, signals: StopSignals, progress: ProgressReporter) -> None:
         """Take the remaining steps, with evaluations, samples and checkpoints by the clock."""
-        loss = loss_function(self.config, self.plan)
+        try:
+            self._loop(signals, progress)
+        except Stopped:
+            with signals.held():
+                self.save()
+            raise
+        self.save()
+
+    def _loop(self, signals: StopSignals, progress: ProgressReporter) -> None:
+        config, loss = self.config, loss_function(self.config, self.plan)
         every = max(1, self.plan.steps // _METRIC_ROWS)
-        next_save_s = self.elapsed_s + self.config.checkpoint_every_s
-        next_eval_s = self.elapsed_s + self.config.eval_every_s
-        window: list[float] = []
-        window_s, started_s = self.elapsed_s, time.monotonic() - self.elapsed_s
+        next_save_s, next_eval_s = self.elapsed_s + config.checkpoint_every_s, self.elapsed_s + config.eval_every_s
+        losses: list[float] = []
+        reported_s = self.elapsed_s
         with (
             GradientWorkers(self.model, loss, self.plan.workers) as workers,
             progress.task("train", self.plan.steps, "steps") as task,
         ):
             while self.step < self.plan.steps:
                 with signals.held():
-                    window.append(self._step(workers))
-                    self.elapsed_s = time.monotonic() - started_s
-                    if signals.received:
-                        self.save()
-                        raise Stopped(signals.received)
+                    losses.append(self._step(workers))
                 if self.step % every == 0 or self.step == self.plan.steps:
-                    self._report(window, self.elapsed_s - window_s, task)
-                    window, window_s = [], self.elapsed_s
-                paused_s = time.monotonic()
+                    self._report(losses, self.elapsed_s - reported_s, task)
+                    losses, reported_s = [], self.elapsed_s
                 if self.elapsed_s >= next_eval_s and self.step < self.plan.steps:
                     self._look()
-                    next_eval_s += self.config.eval_every_s
+                    next_eval_s += config.eval_every_s
                 if self.elapsed_s >= next_save_s:
                     with signals.held():
                         self.save()
-                    next_save_s += self.config.checkpoint_every_s
-                pause_s = time.monotonic() - paused_s  # judging and saving are not training time
-                started_s += pause_s
-        self.save()
+                    next_save_s += config.checkpoint_every_s
 
     def _step(self, workers: GradientWorkers) -> float:
         config, plan, clock_s = self.config, self.plan, time.perf_counter
@@ -170,6 +170,7 @@ class _Run:
         for name, spent_s in (("data", read_s - begun_s), ("gradients", done_s - read_s)):
             self.seconds[name] += spent_s
         self.seconds["optimizer"] += clock_s() - done_s
+        self.elapsed_s += clock_s() - begun_s  # judging and saving are not training time
         return loss
 
     def _report(self, losses: list[float], spent_s: float, task: Task) -> None:
@@ -179,7 +180,6 @@ class _Run:
         speed = len(losses) * self.config.batch_tokens / max(spent_s, 1e-9)
         length = row_length(self.step - 1, self.plan.steps, self.config)
         used = speed * flops_per_token(self.shape, length) / self.plan.matmul_flops / self.plan.processes
-        task.update(self.step, loss=loss, tokens_per_s=round(speed))
         if self.metrics:
             self.metrics.add(
                 self.step,
@@ -190,6 +190,7 @@ class _Run:
                 elapsed_s=self.elapsed_s,
                 flops_utilisation=used,
             )
+        task.update(self.step, loss=loss, tokens_per_s=round(speed))
 
     def _look(self) -> None:
         """Judge the weights on some validation documents and write sample stories."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from tinylm.model import GPT
 from tinylm.train.config import TrainConfig
 
-__all__ = ["AdamW", "Muon", "Optimizers", "orthogonalise"]
+__all__ = ["AdamW", "Group", "Muon", "Optimizers", "orthogonalise"]
 
 # Quintic Newton-Schulz coefficients: steep at 0, singular values end between about 0.7 and 1.2 (Jordan 2024, Muon).
 _NS_A, _NS_B, _NS_C = 3.4445, -4.7750, 2.0315
@@ -63,7 +63,9 @@ class Muon:
 
 
 @dataclass(frozen=True)
-class _Group:
+class Group:
+    """Parameters that share a peak learning rate."""
+
     parameters: list[Tensor]
     lr: float
     decays: bool
@@ -72,7 +74,7 @@ class _Group:
 class AdamW:
     """AdamW (Loshchilov and Hutter, 1711.05101) with one learning rate per group."""
 
-    def __init__(self, groups: list[_Group], beta1: float, beta2: float, eps: float = 1e-10) -> None:
+    def __init__(self, groups: list[Group], beta1: float, beta2: float, eps: float = 1e-10) -> None:
         self._groups, self._beta1, self._beta2, self._eps = groups, beta1, beta2, eps
         self._steps = 0
         self._means = [[torch.zeros_like(p) for p in group.parameters] for group in groups]
@@ -119,15 +121,15 @@ class Optimizers:
     def __init__(self, model: GPT, config: TrainConfig) -> None:
         matrices, embeddings, head, vectors = _split(model)
         groups = [
-            _Group(embeddings, config.embedding_lr, decays=False),
-            _Group(head, config.head_lr, decays=False),
-            _Group(vectors, config.vector_lr, decays=False),
+            Group(embeddings, config.embedding_lr, decays=False),
+            Group(head, config.head_lr, decays=False),
+            Group(vectors, config.vector_lr, decays=False),
         ]
         self._muon: Muon | None = None
         if config.optimizer == "muon":
             self._muon = Muon(matrices, config.momentum, config.newton_schulz_steps)
         else:
-            groups.append(_Group(matrices, config.matrix_lr, decays=True))
+            groups.append(Group(matrices, config.matrix_lr, decays=True))
         self._adamw = AdamW([group for group in groups if group.parameters], config.beta1, config.beta2)
         self._matrix_lr, self._weight_decay = config.matrix_lr, config.weight_decay
 

@@ -44,17 +44,14 @@ class StopSignals:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Let this block end before a signal stops the run."""
-        self._held = True
+        """Let this block end, then raise `Stopped` if a signal came meanwhile."""
+        self._held, self._received = True, 0
         try:
             yield
         finally:
             self._held = False
-
-    @property
-    def received(self) -> int:
-        """Number of the signal that came while held, 0 if none."""
-        return self._received
+        if self._received:
+            raise Stopped(self._received)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         del frame

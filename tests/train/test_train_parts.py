@@ -1,0 +1,135 @@
+"""Parts of training against plain references: optimisers, schedule, data order, settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tinylm.config import parse
+from tinylm.corpus.tokens import TokenShard
+from tinylm.errors import ConfigError
+from tinylm.model import GPT
+from tinylm.train import TrainConfig
+from tinylm.train.data import TokenStream
+from tinylm.train.loss import next_token_loss
+from tinylm.train.optim import AdamW, Group, Muon, orthogonalise
+from tinylm.train.plan import flops_per_token
+from tinylm.train.schedule import lr_scale, row_length
+from tinylm.train.workers import GradientWorkers
+
+Make = Callable[..., TrainConfig]
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 16), (2, 16, 40), (2, 40, 16)])
+def test_orthogonalised_matrices_keep_their_directions_and_lose_their_scale(shape: tuple[int, ...]) -> None:
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    found = orthogonalise(matrices)
+    values = torch.linalg.svdvals(found)
+    assert values.min() > 0.5
+    assert values.max() < 1.3
+    left, _, right = torch.linalg.svd(matrices, full_matrices=False)
+    inner = (left.mT @ found @ right.mT).diagonal(dim1=1, dim2=2)  # same singular vectors: all weight on the diagonal
+    torch.testing.assert_close(inner.sort().values, values.sort().values, atol=2e-3, rtol=1e-2)
+
+
+def test_muon_moves_every_direction_equally_and_decays_weights() -> None:
+    weight = nn.Parameter(torch.eye(8))
+    weight.grad = torch.diag(torch.logspace(-1, 1, 8))
+    Muon([weight], momentum=0.0, steps=5).step(lr=0.1, weight_decay=0.5)
+    moved = 0.95 - weight.detach().diagonal()  # 1 - 0.1 * 0.5 is left by the decay
+    assert moved.min() > 0.05
+    assert moved.max() < 0.13
+
+
+def test_adamw_equals_pytorchs() -> None:
+    ours, theirs = ([nn.Parameter(torch.ones(3, 4)), nn.Parameter(torch.ones(5))] for _ in range(2))
+    optimizer = AdamW([Group([ours[0]], 0.02, True), Group([ours[1]], 0.01, False)], beta1=0.8, beta2=0.95, eps=1e-10)
+    reference = torch.optim.AdamW(
+        [
+            {"params": [theirs[0]], "lr": 0.01, "weight_decay": 0.1},
+            {"params": [theirs[1]], "lr": 0.005, "weight_decay": 0},
+        ],
+        betas=(0.8, 0.95),
+        eps=1e-10,
+    )
+    random = torch.Generator().manual_seed(0)
+    for _ in range(7):
+        for mine, yours in zip(ours, theirs, strict=True):
+            mine.grad = torch.randn(mine.shape, generator=random)
+            yours.grad = mine.grad.clone()
+        optimizer.step(0.5, weight_decay=0.1)
+        reference.step()
+    for mine, yours in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, yours, atol=1e-6, rtol=1e-5)
+
+
+def test_rate_warms_up_holds_and_falls_to_its_end(tiny_run: Make) -> None:
+    config = tiny_run(warmup_share=0.1, decay_share=0.4, final_lr=0.1)
+    rates = [lr_scale(step, 100, config) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9:60] == [1.0] * 51
+    assert all(a > b for a, b in zip(rates[60:], rates[61:], strict=False))
+    assert rates[-1] == pytest.approx(0.1 + 0.9 / 40)
+
+
+def test_rows_grow_after_the_short_share(tiny_run: Make) -> None:
+    config = tiny_run(short_share=0.25)
+    assert [row_length(step, 8, config) for step in range(8)] == [16, 16] + [32] * 6
+
+
+def test_a_batch_is_a_function_of_seed_and_place(tokens_dir: Path) -> None:
+    shard = TokenShard.open(tokens_dir, "train")
+    places = [5 * shard.tokens.size // 2, 0, 700, shard.tokens.size - 3]
+    walked = TokenStream(shard, 4)
+    for place in places:
+        assert np.array_equal(walked.rows(place, 3, 8), TokenStream(shard, 4).rows(place, 3, 8))
+    assert not np.array_equal(walked.rows(0, 3, 8), TokenStream(shard, 5).rows(0, 3, 8))
+    assert np.array_equal(walked.rows(0, 4, 8)[:, :-1].ravel(), walked.rows(0, 2, 16)[:, :-1].ravel())
+
+
+def test_an_epoch_holds_every_document_once_in_an_order_of_its_own(tokens_dir: Path) -> None:
+    shard = TokenShard.open(tokens_dir, "train")
+    stream, size = TokenStream(shard, 0), shard.tokens.size
+    epochs = [stream.rows(epoch * size, 1, size - 1)[0] for epoch in range(2)]
+    for epoch in epochs:
+        ends = np.flatnonzero(epoch == 2) + 1
+        documents = sorted(tuple(part) for part in np.split(epoch, ends)[:-1])
+        assert documents == sorted(tuple(shard.document(i).tolist()) for i in range(shard.n_documents))
+    assert not np.array_equal(*epochs)
+
+
+@pytest.mark.parametrize(("workers", "micro_rows"), [(2, 8), (1, 2), (2, 4)])
+def test_shared_and_accumulated_gradients_are_those_of_the_whole_batch(
+    workers: int, micro_rows: int, tiny_run: Make
+) -> None:
+    torch.manual_seed(0)
+    model = GPT(tiny_run().shape)
+    rows = torch.randint(320, (8, 17))
+    whole = next_token_loss(model, rows[:, :-1], rows[:, 1:], 64)
+    whole.backward()
+    expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    with GradientWorkers(model, lambda m, x, y: next_token_loss(m, x, y, 64), workers) as group:
+        loss = group.gradients(rows, micro_rows)
+    assert loss == pytest.approx(whole.item(), rel=1e-6)
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(p.grad, expected[name], atol=1e-6, rtol=1e-4)
+
+
+def test_flops_count_the_weights_of_products(tiny_run: Make) -> None:
+    shape = tiny_run().shape
+    weights = sum(p.numel() for name, p in GPT(shape).named_parameters() if p.ndim == 2 and "embed" not in name)
+    assert flops_per_token(shape, 32) == 6 * (weights + shape.n_layers * 32 * 32)
+
+
+def test_impossible_settings_name_the_field() -> None:
+    with pytest.raises(ConfigError, match=r"short_context \(100\) must divide the tokens held at once; found 2048"):
+        parse(TrainConfig, {"short_context": 100})
+    with pytest.raises(ConfigError, match=r"context must be at most context_length \(256\); found 512"):
+        parse(TrainConfig, {"context": 512})
+    with pytest.raises(ConfigError, match="unknown key"):
+        parse(TrainConfig, {"learning_rate": 0.1})
