@@ -29,6 +29,8 @@ from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from flows import ROOT
 from tinylm.artifacts import ArtifactRef, Store
+from tinylm.bench.config import CellSpec
+from tinylm.bench.sweep import Sweep
 from tinylm.corpus import NetworkError
 from tinylm.errors import TinyLMError
 from tinylm.pipeline import RunResult
@@ -45,7 +47,9 @@ __all__ = [
     "prefect_server",
     "reports_folder",
     "retry_on_network_error",
+    "run_cell",
     "show_run",
+    "show_sweep",
 ]
 
 _log = logging.getLogger("tinylm.flows")
@@ -137,6 +141,17 @@ def as_task(stage: Callable[..., ArtifactRef], **options: Any) -> PrefectTask[..
     return run
 
 
+def run_cell(sweep: Sweep, cell: CellSpec) -> dict[str, Any]:
+    """Measure one cell of a sweep as a task of its own, under the cell's name."""
+    return _measure.with_options(task_run_name=cell.cell_id)(sweep, cell)
+
+
+@task(name="cell", cache_policy=NO_CACHE)
+def _measure(sweep: Sweep, cell: CellSpec) -> dict[str, Any]:
+    """One engine set-up under one load, in a fresh process."""
+    return sweep.run(cell)
+
+
 def retry_on_network_error() -> dict[str, Any]:
     """Return the task options that try again when the network failed, and on no other error."""
 
@@ -154,4 +169,14 @@ def show_run(result: RunResult) -> None:
     figures = "\n".join(f"- {name}: {value:.4f} bits per byte" for name, value in result.bits_per_byte.items())
     told = "\n\n".join(f"> {escape(story['prompt'] + story['text'])}" for story in result.stories())
     create_markdown_artifact(f"## Quality\n\n{figures}\n\n## Sample stories\n\n{told}\n", key="stories")
-    create_link_artifact(result.report.absolute().as_uri(), link_text=str(result.report), key="report")
+    _link(result.report)
+
+
+def show_sweep(headline: dict[str, Any], page: Path) -> None:
+    """Put a sweep's verdict and report on its run's page."""
+    create_table_artifact([{"what": name, "value": str(value)} for name, value in headline.items()], key="sweep")
+    _link(page)
+
+
+def _link(page: Path) -> None:
+    create_link_artifact(page.absolute().as_uri(), link_text=str(page), key="report", description="HTML report")

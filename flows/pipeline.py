@@ -14,6 +14,7 @@ from flows._prefect import (
     prefect_server,
     reports_folder,
     retry_on_network_error,
+    run_cell,
     show_run,
 )
 from tinylm import stages
@@ -56,8 +57,8 @@ def pipeline(
     model = export_task(chosen.export, checkpoint, text, native)
     evaluation = evaluate_task(chosen.evaluate, checkpoint, model, text, native)
     stories = stories_task(chosen.samples, model, native)
-    sweep = sweep_task(chosen.sweep, model, native)
-    report = report_task(sweep)
+    sweep = sweep_task(chosen.sweep, model, native, run_cell=run_cell)
+    report = report_task(sweep, checkpoint=checkpoint, stories=stories)
     refs = [text, tokenizer, tokens, checkpoint, native, model, evaluation, stories, sweep, report]
     result = RunResult({ref.stage: ref for ref in refs}, stages.publish_report(report, sweep, reports_folder()))
     show_run(result)

@@ -6,10 +6,10 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
-from flows._prefect import EXCLUSIVE_TAG, as_task, begin_run, open_store, reports_folder
+from flows._prefect import EXCLUSIVE_TAG, as_task, begin_run, open_store, reports_folder, run_cell, show_sweep
 from tinylm import stages
 from tinylm.bench.config import SweepConfig
-from tinylm.errors import DataError
+from tinylm.errors import DataError, StageError
 
 __all__ = ["sweep"]
 
@@ -29,5 +29,13 @@ def sweep(
     chosen = store.find(model) if model else store.newest("model")
     if chosen is None:
         raise DataError(f"no model published in {store.root}; run a pipeline deployment first")
-    measured = sweep_task(plan, chosen, native_task(), occasion=datetime.now(UTC).isoformat(timespec="seconds"))
-    return str(stages.publish_report(report_task(measured), measured, reports_folder()))
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    measured = sweep_task(plan, chosen, native_task(), occasion=now, run_cell=run_cell)
+    report = report_task(measured)
+    page = stages.publish_report(report, measured, reports_folder())
+    show_sweep(report.summary, page)
+    if report.summary["regressions"]:
+        raise StageError(
+            f"slower than {report.summary['against']}: {'; '.join(report.summary['regressions'])}; see {page}"
+        )
+    return str(page)

@@ -92,8 +92,9 @@ def _is_checkout() -> bool:
 def _sources() -> list[Path]:
     if not _is_checkout():
         return []
-    found = [path for folder in ("kernels", "engine", "bindings") for path in (ROOT / "native" / folder).rglob("*")]
-    return [ROOT / "setup.py", *sorted(path for path in found if path.suffix in {".cpp", ".h"})]
+    folders = ("kernels", "engine", "bindings", "bench")
+    found = [path for folder in folders for path in (ROOT / "native" / folder).rglob("*")]
+    return [ROOT / "setup.py", *sorted(path for path in found if path.suffix in {".cpp", ".h", ".inl"})]
 
 
 def _compiler() -> str:

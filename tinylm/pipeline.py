@@ -152,9 +152,9 @@ def run_pipeline(
     keep = _Keeper(done, on_stage)
     model, native = done["model"], done["native"]
     keep(stages.evaluate(store, profile.evaluate, done["train"], model, done["corpus"], native, progress))
-    keep(stages.stories(store, profile.samples, model, native, progress))
+    stories = keep(stages.stories(store, profile.samples, model, native, progress))
     sweep = keep(stages.sweep(store, profile.sweep, model, native, progress))
-    page = keep(stages.report(store, sweep, progress))
+    page = keep(stages.report(store, sweep, progress, checkpoint=done["train"], stories=stories))
     return RunResult(done, stages.publish_report(page, sweep, reports_dir))
 
 

@@ -1,9 +1,106 @@
-"""Commands that make a model: `run`, `up`, `train`."""
+"""`tinylm bench` and `tinylm report`: measure a model on this machine, compare runs, show them."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
 import typer
+
+from tinylm.cli.base import ArtifactsDir, Json, ModelPath, Output, find_model, open_store
+
+__all__ = ["add_to"]
+
+group = typer.Typer(help="Measure speed: a sweep over replicas and load, its report, two runs compared.")
+
+ReportsDir = Annotated[Path, typer.Option("--reports", help="Folder that reports are published in.")]
+
+
+class Plan(StrEnum):
+    """How much a sweep measures."""
+
+    quick = "quick"
+    full = "full"
+
+
+@group.command("run")
+def run_bench(
+    model: ModelPath = None,
+    plan: Annotated[Plan, typer.Option(help="quick: half a minute; full: some ten minutes.")] = Plan.full,
+    replicas: Annotated[
+        list[int] | None, typer.Option(help="Replica counts; repeatable.", show_default="1 2 4")
+    ] = None,
+    load: Annotated[list[str] | None, typer.Option(help="closed:N, open:RATE/s, open:SHARE%; repeatable.")] = None,
+    repeats: Annotated[int | None, typer.Option(min=1, help="Times each cell is run.", show_default="plan's")] = None,
+    artifacts: ArtifactsDir = Path("artifacts"),
+    reports: ReportsDir = Path("reports"),
+    json_output: Json = False,
+) -> None:
+    """Run a sweep and publish its report."""
+    from tinylm import stages
+    from tinylm.bench.config import SweepConfig
+    from tinylm.config import parse
+    from tinylm.progress import terminal_progress
+
+    out = Output(json_output)
+    base = SweepConfig.quick() if plan is Plan.quick else SweepConfig()
+    given = {"replicas": replicas, "loads": load, "repeats": repeats}
+    changes = {name: value for name, value in given.items() if value}
+    config = parse(SweepConfig, base.model_dump() | changes, "bench run")
+    store, progress = open_store(artifacts), terminal_progress()
+    native = stages.native(store, progress)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    sweep = stages.sweep(store, config, find_model(model, artifacts), native, progress, occasion=now)
+    report = stages.report(store, sweep, progress)
+    page = stages.publish_report(report, sweep, reports)
+    for name, value in report.summary.items():
+        out.line(f"{name:<18} {value}")
+    out.line(f"report  {page}")
+    out.result(report.summary | {"report": str(page), "run_dir": str(page.parent)})
+
+
+@group.command("compare")
+def compare_bench(
+    before: Annotated[Path, typer.Argument(help="Folder of the earlier run.")],
+    after: Annotated[Path, typer.Argument(help="Folder of the later run.")],
+    threshold: Annotated[float, typer.Option(min=0.001, max=0.9, help="Change that counts, as a share.")] = 0.05,
+    json_output: Json = False,
+) -> None:
+    """Say whether the later run is faster or slower, with confidence intervals; exit code 1 on a regression."""
+    from tinylm.bench.compare import compare_runs
+    from tinylm.bench.store import read_run
+    from tinylm.errors import StageError
+
+    out = Output(json_output)
+    comparison = compare_runs(read_run(before), read_run(after), threshold)
+    for change in comparison.changes:
+        out.line(change.text)
+    out.line(f"verdict: {comparison.verdict}")
+    regressions = [change.text for change in comparison.regressions]
+    out.result({"verdict": comparison.verdict, "regressions": regressions})
+    if regressions:
+        raise StageError(f"slower than {before}: {'; '.join(regressions)}")
+
+
+def report(
+    run_dir: Annotated[Path, typer.Argument(help="Folder of a run: its Parquet tables and run.json.")],
+    out_file: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")] = Path("report.html"),
+    history: Annotated[list[Path] | None, typer.Option(help="Folders of earlier runs; repeatable.")] = None,
+    json_output: Json = False,
+) -> None:
+    """Write the HTML report of a run from its tables."""
+    from tinylm.report import render_report
+
+    out = Output(json_output)
+    headline = render_report(run_dir, out_file, history or [])
+    out.line(f"{out_file}  {headline['verdict']}")
+    out.result(headline | {"report": str(out_file)})
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to `app`."""
+    panel = "Measuring"
+    app.add_typer(group, name="bench", rich_help_panel=panel, no_args_is_help=True)
+    app.command("report", rich_help_panel=panel)(report)

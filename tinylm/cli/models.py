@@ -12,6 +12,7 @@ from tinylm.cli.options import EngineSetup, Precision, engine_options
 
 __all__ = ["add_to"]
 
+PrecisionOption = Annotated[Precision, typer.Option(help="How weights are stored.")]
 OutFile = Annotated[Path, typer.Option("--out", "-o", help="File (or folder) to write.")]
 
 
@@ -19,7 +20,7 @@ def init(
     out_file: OutFile,
     preset: Annotated[str, typer.Option(help="Named shape.")] = "llama-20m",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the weights.")] = 0,
-    precision: Precision = Precision.int8,
+    precision: PrecisionOption = Precision.int8,
     json_output: Json = False,
 ) -> None:
     """Write a model of random weights, for speed tests."""
@@ -62,8 +63,66 @@ def evaluate(
     out.result({"model": str(path)} | result.as_dict())
 
 
+def import_(
+    source: Annotated[
+        str, typer.Argument(metavar="SRC", help="Hugging Face folder or owner/name, .gguf, llama2.c .bin.")
+    ],
+    out_file: OutFile,
+    tokenizer: Annotated[Path | None, typer.Option(help="Its tokenizer.", show_default="the one beside SRC")] = None,
+    precision: PrecisionOption = Precision.int8,
+    lora: Annotated[Path | None, typer.Option(help="PEFT folder to merge first.", show_default="none")] = None,
+    json_output: Json = False,
+) -> None:
+    """Make a model file of a model from another tool."""
+    from tinylm.interop.imports import import_model
+
+    out = Output(json_output)
+    summary = import_model(source, out_file, precision=precision.value, tokenizer=tokenizer, lora=lora)
+    out.line(f"{out_file}  {summary.parameters:,} parameters, {summary.file_bytes:,} bytes, {summary.precision}")
+    out.result(summary.as_dict() | {"model": str(out_file)})
+
+
+def export(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Model file, or an artifact's key.")],
+    target: Annotated[str, typer.Option("--to", help="hf, gguf, llama2c or onnx.")],
+    out_file: OutFile,
+    dtype: Annotated[
+        str | None, typer.Option(help="How weights are stored there.", show_default="the target's")
+    ] = None,
+    artifacts: ArtifactsDir = Path("artifacts"),
+    json_output: Json = False,
+) -> None:
+    """Write a model in the format of another tool."""
+    from tinylm.interop.exports import export_model
+
+    out = Output(json_output)
+    summary = export_model(find_model(file, artifacts), target, out_file, dtype=dtype)
+    for note in summary.notes:
+        out.line(note)
+    for path in summary.files:
+        out.line(str(path))
+    out.result(summary.as_dict())
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Model file of any format that `import` reads.")],
+    json_output: Json = False,
+) -> None:
+    """Show what a model file holds: shape, parameters, bytes by part, tokenizer, provenance, where it can go."""
+    from tinylm.interop.inspect import inspect_file
+
+    out = Output(json_output)
+    report = inspect_file(file)
+    for line in report.lines():
+        out.line(line)
+    out.result(report.as_dict())
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     panel = "Models"
     app.command("init", rich_help_panel=panel)(init)
+    app.command("import", rich_help_panel=panel)(import_)
+    app.command("export", rich_help_panel=panel)(export)
+    app.command("inspect", rich_help_panel=panel)(inspect)
     app.command("eval", rich_help_panel=panel)(evaluate)

@@ -123,8 +123,36 @@ def _pair(text: str) -> tuple[str, str]:
     return field, column
 
 
+@sampling_options
+def compare(
+    options: GenerateOptions,
+    prompt: Annotated[str, typer.Option(help="How the story begins.")] = "Once upon a time",
+    backend: Annotated[list[str] | None, typer.Option(help="Only these; repeatable.", show_default="all")] = None,
+    model: ModelPath = None,
+    artifacts: ArtifactsDir = Path("artifacts"),
+    json_output: Json = False,
+) -> None:
+    """Run one prompt through every backend: is the text equal, and how fast and large is each."""
+    from rich.table import Table
+
+    from tinylm.backends.compare import compare_backends
+
+    out = Output(json_output)
+    rows = [row.as_dict() for row in compare_backends(find_model(model, artifacts), prompt, options, names=backend)]
+    table = Table(*(name for name in rows[0] if name != "text"), box=None)
+    for row in rows:
+        table.add_row(*(_cell(value) for name, value in row.items() if name != "text"))
+    out.show(table)
+    out.result({"prompt": prompt, "backends": rows})
+
+
+def _cell(value: object) -> str:
+    return f"{value:,.3g}" if isinstance(value, float) else str(value)
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     panel = "Stories"
     app.command("generate", rich_help_panel=panel)(generate)
     app.command("story", rich_help_panel=panel)(story)
+    app.command("compare", rich_help_panel=panel)(compare)

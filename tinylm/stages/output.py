@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinylm.artifacts import MODEL_FILE, ArtifactRef, Store
+from tinylm.manifest import git_commit, sha256_file
 from tinylm.progress import ProgressReporter
 from tinylm.stages.settings import VERSION, NoSettings, SamplesConfig
 
 if TYPE_CHECKING:
-    from tinylm.bench.config import SweepConfig
+    from tinylm.bench.config import CellSpec, SweepConfig
+    from tinylm.bench.sweep import Sweep
+
+    RunCell = Callable[[Sweep, CellSpec], dict[str, Any]]
 
 __all__ = ["publish_report", "report", "stories", "sweep"]
+
+REPORT_FILE = "report.html"
+STORIES_FILE = "stories.jsonl"
 
 
 def stories(
@@ -31,7 +39,8 @@ def stories(
                 {"prompt": prompt, "text": story.text, "finish_reason": story.finish_reason}
                 for prompt, story in zip(config.prompts, told, strict=True)
             ]
-        (folder / "stories.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        (folder / STORIES_FILE).write_text("".join(lines), encoding="utf-8")
         return {"stories": len(rows), "finish_reasons": [row["finish_reason"] for row in rows]}
 
     return store.build("stories", VERSION["stories"], config, {"model": model, "native": native}, make)
@@ -40,54 +49,83 @@ def stories(
 def sweep(
     store: Store,
     config: SweepConfig,
-    model: ArtifactRef,
+    model: ArtifactRef | Path,
     native: ArtifactRef,
     progress: ProgressReporter,
     *,
     occasion: str = "",
+    run_cell: RunCell | None = None,
 ) -> ArtifactRef:
     """Return the measured cells of one sweep on this machine.
 
-    Args: occasion: name of a repeated measurement, such as a date; equal work under another name is measured again.
+    Args: model: an artifact, or a model file from elsewhere.
+          occasion: name of a repeated measurement, such as a date; equal work under another name is measured again.
+          run_cell: how one cell is run; None: `Sweep.run`, here and now.
     """
-    from tinylm.bench import run_sweep
+    from tinylm.bench import Sweep, run_sweep
 
-    return store.build(
-        "sweep",
-        VERSION["sweep"],
-        config,
-        {"model": model, "native": native},
-        lambda folder: run_sweep(config, model.path / MODEL_FILE, folder, progress),
-        content={"machine": _machine(), "occasion": occasion},
-        resumable=True,
-    )
+    inputs = {"native": native}
+    content = {"machine": _machine(), "occasion": occasion}
+    if isinstance(model, ArtifactRef):
+        path, inputs["model"] = model.path / MODEL_FILE, model
+    else:
+        path, content["model"] = model, sha256_file(model)
+
+    def make(folder: Path) -> dict[str, Any]:
+        context = {"git_commit": git_commit(), "model": str(model), "occasion": occasion}
+        return run_sweep(config, path, folder, progress, context=context, run_cell=run_cell or Sweep.run)
+
+    return store.build("sweep", VERSION["sweep"], config, inputs, make, content=content, resumable=True)
 
 
-def report(store: Store, sweep: ArtifactRef, progress: ProgressReporter) -> ArtifactRef:
-    """Return the HTML report of a sweep, compared with the sweeps that the store held before it."""
+def report(
+    store: Store,
+    sweep: ArtifactRef,
+    progress: ProgressReporter,
+    *,
+    checkpoint: ArtifactRef | None = None,
+    stories: ArtifactRef | None = None,
+) -> ArtifactRef:
+    """Return HTML pages: the sweep compared with the sweeps that the store held before it, training, stories."""
     published_at = sweep.manifest.published_at
     earlier = [ref for ref in store.entries("sweep") if ref.manifest.published_at < published_at]
 
     def make(folder: Path) -> dict[str, Any]:
-        from tinylm.report import render_report
+        from tinylm.report import render_report, render_training
 
         with progress.task("report", None):
-            return render_report(sweep.path, folder / "report.html", [ref.path for ref in earlier])
+            if checkpoint is not None:
+                render_training(checkpoint.path, folder / "training.html")
+            if stories is not None:
+                _render_stories(stories, folder / "stories.html")
+            return render_report(sweep.path, folder / REPORT_FILE, [ref.path for ref in earlier])
 
+    inputs = {"sweep": sweep, "checkpoint": checkpoint, "stories": stories}
+    given = {name: ref for name, ref in inputs.items() if ref is not None}
     content = {"earlier": " ".join(ref.key for ref in earlier)}
-    return store.build("report", VERSION["report"], NoSettings(), {"sweep": sweep}, make, content=content)
+    return store.build("report", VERSION["report"], NoSettings(), given, make, content=content)
 
 
 def publish_report(report: ArtifactRef, sweep: ArtifactRef, reports_dir: Path) -> Path:
-    """Copy a report and its tables to a folder of `reports_dir` named after the run; return the page's path."""
+    """Copy pages and tables to a folder of `reports_dir` named after the run, list it in the index; return the page."""
+    from tinylm.report import render_index
+
     folder = reports_dir / str(sweep.summary["run_id"])
     folder.mkdir(parents=True, exist_ok=True)
-    tables = (path for path in sweep.path.iterdir() if path.suffix in {".parquet", ".json"})
-    for source in [*tables, report.path / "report.html"]:
+    for source in [*sweep.path.glob("*.parquet"), sweep.path / "run.json", *report.path.glob("*.html")]:
         partial = folder / f".{source.name}.partial"
         shutil.copyfile(source, partial)
         partial.rename(folder / source.name)
-    return folder / "report.html"
+    render_index(reports_dir)
+    return folder / REPORT_FILE
+
+
+def _render_stories(stories: ArtifactRef, out_html: Path) -> None:
+    from tinylm.report import Story, render_stories
+
+    told = [json.loads(line) for line in (stories.path / STORIES_FILE).read_text(encoding="utf-8").splitlines()]
+    settings = json.dumps(stories.manifest.config["options"])
+    render_stories([Story(row["prompt"], row["text"]) for row in told], out_html, settings=settings)
 
 
 def _machine() -> str:
