@@ -1,0 +1,37 @@
+// The shape and parts of one model, as plain numbers. Axis letters as in kernels.h, plus C width, H query heads,
+// G key/value heads, F feed-forward width, L layers.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "kernels.h"
+
+namespace tinylm::engine {
+
+enum class NormKind { rmsnorm, layernorm };
+enum class PositionKind { rope, learned, sinusoidal };
+
+struct Config {
+  int64_t vocab_size, context_length;  // V, positions
+  int64_t n_layers, n_heads, n_kv_heads;
+  int64_t d_model, d_ff, head_dim, rotary_dim;
+  NormKind norm;
+  PositionKind position;
+  kernels::Activation activation;
+  bool bias, tied_embeddings, qk_norm, parallel_residual;
+  float logit_softcap, norm_eps;
+  double rope_theta;
+  int64_t local_window;         // positions that a local layer sees; 0: all
+  std::vector<bool> is_local;   // per layer
+
+  int64_t q_width() const { return n_heads * head_dim; }
+  int64_t kv_width() const { return n_kv_heads * head_dim; }
+  bool gated() const { return activation == kernels::Activation::swiglu; }
+};
+
+// Throws FormatError naming the field that is missing, unknown, of the wrong type or out of range.
+Config parse_config(std::string_view json);
+
+}  // namespace tinylm::engine

@@ -1,0 +1,309 @@
+#include "forward.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "clock.h"
+
+namespace tinylm::engine {
+
+namespace {
+
+constexpr int64_t kLogitRows = 64;      // rows of logits held at once: 13 MB at V = 50,257
+constexpr int64_t kQueryTile = 16;      // prompt positions per attention call, so that threads share a long prompt
+constexpr int64_t kFusedChannels = 128; // feed-forward channels finished while they are in L1 and L2 (chosen)
+constexpr int64_t kHeadChannels = 1024; // logits whose block maxima are taken while they are in L2 (chosen)
+
+int64_t padded(int64_t floats) { return kernels::round_up(floats, kernels::kLanes); }
+
+}  // namespace
+
+Forward::Forward(const Weights& weights, Team& team, KvCache& cache, int64_t max_rows)
+    : weights_(weights),
+      config_(weights.config()),
+      table_(*weights.kernels),
+      team_(team),
+      cache_(cache),
+      max_rows_(max_rows) {
+  const auto buffer = [](int64_t rows, int64_t width) {
+    const int64_t stride = padded(width);
+    return Buffer{Pages(static_cast<size_t>(rows * stride) * sizeof(float), false, "a replica's buffers"), stride};
+  };
+  const Config& c = config_;
+  x_ = buffer(max_rows, c.d_model);
+  qkv_ = buffer(max_rows, weights.qkv_rows);
+  mixed_ = buffer(max_rows, c.q_width());
+  up_ = buffer(max_rows, weights.up_rows);
+  const int64_t logit_rows = std::min(kLogitRows, max_rows);
+  logits_ = buffer(logit_rows, c.vocab_size);
+  maxima_ = buffer(logit_rows, c.vocab_size / kernels::kMaximaBlock + 1);
+  normed_ = buffer(team.size(), c.d_model);
+  scratch_ = buffer(team.size(), static_cast<int64_t>(table_.attention_scratch_floats(c.context_length, c.head_dim)));
+  for (const LayerWeights& layer : weights.layers)
+    for (const kernels::Matrix* matrix : {&layer.qkv, &layer.wo, &layer.up, &layer.down})
+      prepared_bytes_ = std::max(prepared_bytes_, table_.row_bytes(matrix->type, matrix->k));
+  prepared_bytes_ = std::max(prepared_bytes_, table_.row_bytes(weights.head.type, weights.head.k));
+  for (int i : {0, 1}) prepared_[static_cast<size_t>(i)] = Pages(static_cast<size_t>(max_rows) * prepared_bytes_, false, "a replica's buffers");
+  prepared_[2] = Pages(static_cast<size_t>(team.size()) * prepared_bytes_, false, "a replica's buffers");
+  const int64_t per_position = c.position == PositionKind::rope         ? c.rotary_dim
+                               : c.position == PositionKind::sinusoidal ? c.d_model
+                                                                        : 0;
+  positions_ = Pages(static_cast<size_t>(c.context_length * per_position) * sizeof(float), false, "the position table");
+}
+
+size_t Forward::bytes() const {
+  size_t total = positions_.size();
+  for (const Buffer* buffer : {&x_, &qkv_, &mixed_, &up_, &logits_, &maxima_, &normed_, &scratch_})
+    total += buffer->pages.size();
+  for (const Pages& pages : prepared_) total += pages.size();
+  return total;
+}
+
+void Forward::run(const std::vector<Segment>& segments, LogitSink& sink) {
+  sink_ = &sink;
+  plan(segments);
+  auto job = [this](int thread) { work(thread); };
+  team_.run(job);
+}
+
+PartTicks Forward::take_ticks() { return std::exchange(ticks_, {}); }
+
+void Forward::plan(const std::vector<Segment>& segments) {
+  rows_.clear(), units_.clear(), logit_rows_.clear();
+  int64_t end = 0;
+  for (const Segment& s : segments) {
+    const int64_t first_row = static_cast<int64_t>(rows_.size());
+    for (int64_t i = 0; i < s.count; ++i) {
+      rows_.push_back({s.slot, s.first_position + i, s.tokens[i]});
+      if (i >= s.count - s.logits) logit_rows_.push_back(first_row + i);
+    }
+    for (int64_t g = 0; g < config_.n_kv_heads; ++g)
+      for (int64_t i = 0; i < s.count; i += kQueryTile)
+        units_.push_back({s.slot, g, first_row + i, std::min(kQueryTile, s.count - i), s.first_position + i});
+    end = std::max(end, s.first_position + s.count);
+  }
+  extend_positions(end);
+}
+
+// Sinusoidal embeddings are the same angles as RoPE's over the whole width, sine and cosine interleaved.
+void Forward::extend_positions(int64_t end) {
+  float* table = reinterpret_cast<float*>(positions_.data());
+  const int64_t C = config_.d_model;
+  std::vector<float> angles(static_cast<size_t>(C));
+  for (; positions_ready_ < end; ++positions_ready_) {
+    if (config_.position == PositionKind::rope) {
+      float* cos = table + positions_ready_ * config_.rotary_dim;
+      kernels::rope_table(positions_ready_, config_.rotary_dim, config_.rope_theta, cos, cos + config_.rotary_dim / 2);
+    } else if (config_.position == PositionKind::sinusoidal) {
+      float *cos = angles.data(), *sin = cos + C / 2, *to = table + positions_ready_ * C;
+      kernels::rope_table(positions_ready_, C, 10000.0, cos, sin);
+      for (int64_t i = 0; i < C / 2; ++i) to[2 * i] = sin[i], to[2 * i + 1] = cos[i];
+    }
+  }
+}
+
+void Forward::lap(int thread, Part part) {
+  if (thread != 0) return;
+  const int64_t now = ticks();
+  ticks_[static_cast<size_t>(part)] += now - last_tick_;
+  last_tick_ = now;
+}
+
+void Forward::work(int thread) {
+  if (thread == 0) last_tick_ = ticks();
+  embed();
+  for (int64_t i = 0; i < config_.n_layers; ++i) layer(thread, i);
+  if (!logit_rows_.empty()) head(thread);
+}
+
+void Forward::embed() {
+  team_.each(static_cast<int64_t>(rows_.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      const Row& row = rows_[static_cast<size_t>(r)];
+      float* x = x_.row(r);
+      table_.unpack_row(weights_.embeddings, row.token, x);
+      const float* added = weights_.positions;
+      if (config_.position == PositionKind::sinusoidal) added = reinterpret_cast<const float*>(positions_.data());
+      if (added != nullptr) table_.add(x, added + row.position * config_.d_model, config_.d_model, x);
+    }
+  });
+}
+
+void Forward::layer(int thread, int64_t index) {
+  const LayerWeights& layer = weights_.layers[static_cast<size_t>(index)];
+  const uint8_t* prepared = prepare_normed(thread, layer.attn_norm, layer.qkv, 0);
+  lap(thread, Part::rest);
+  multiply(layer.qkv, prepared, qkv_, false);
+  lap(thread, Part::gemm);
+  // With parallel residuals the feed-forward reads the layer's input, so it is prepared before attention adds to it.
+  const uint8_t* early = nullptr;
+  if (config_.parallel_residual) early = prepare_normed(thread, layer.mlp_norm, layer.up, 1);
+  mix(layer, index, thread);
+  lap(thread, Part::attention);
+  prepared = prepare_plain(thread, mixed_, layer.wo);
+  lap(thread, Part::rest);
+  multiply(layer.wo, prepared, x_, true);
+  lap(thread, Part::gemm);
+  feed_forward(thread, layer, early);
+}
+
+void Forward::normalise(const NormWeights& norm, const float* x, float* y) const {
+  if (config_.norm == NormKind::rmsnorm) table_.rmsnorm(x, norm.weight, config_.d_model, config_.norm_eps, y);
+  else table_.layernorm(x, norm.weight, norm.bias, config_.d_model, config_.norm_eps, y);
+}
+
+// A single row is prepared by every thread for itself: cheaper than meeting the others once more.
+const uint8_t* Forward::prepare_normed(int thread, const NormWeights& norm, const kernels::Matrix& matrix, int buffer) {
+  const size_t row_bytes = table_.row_bytes(matrix.type, matrix.k);
+  float* normed = normed_.row(thread);
+  const auto prepare = [&](int64_t row, uint8_t* to) {
+    normalise(norm, x_.row(row), normed);
+    table_.prepare_row(matrix.type, normed, matrix.k, to);
+  };
+  if (alone() && buffer == 0) {
+    uint8_t* own = prepared_row(2, thread, prepared_bytes_);
+    prepare(0, own);
+    return own;
+  }
+  team_.each(static_cast<int64_t>(rows_.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) prepare(r, prepared_row(buffer, r, row_bytes));
+  });
+  return prepared_row(buffer, 0, row_bytes);
+}
+
+const uint8_t* Forward::prepare_plain(int thread, const Buffer& from, const kernels::Matrix& matrix) {
+  const size_t row_bytes = table_.row_bytes(matrix.type, matrix.k);
+  if (alone()) {
+    uint8_t* own = prepared_row(2, thread, prepared_bytes_);
+    table_.prepare_row(matrix.type, from.row(0), matrix.k, own);
+    return own;
+  }
+  team_.each(static_cast<int64_t>(rows_.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r)
+      table_.prepare_row(matrix.type, from.row(r), matrix.k, prepared_row(0, r, row_bytes));
+  });
+  return prepared_row(0, 0, row_bytes);
+}
+
+// Channels per chunk: four chunks a thread even out a neighbour's interruptions.
+int64_t Forward::grain(int64_t channels) const {
+  if (team_.size() == 1) return channels;
+  return kernels::round_up(std::max<int64_t>(channels / (4 * team_.size()), 1), 2 * kernels::kLanes);
+}
+
+void Forward::multiply(const kernels::Matrix& matrix, const uint8_t* prepared, const Buffer& to, bool accumulate) {
+  team_.each(matrix.n, grain(matrix.n), [&](int64_t begin, int64_t end) {
+    table_.matmul(matrix, prepared, static_cast<int64_t>(rows_.size()), begin, end, to.row(0), to.stride, accumulate);
+  });
+}
+
+// Rotation, storing and attention: one phase per kv head for a single row, two phases for many.
+void Forward::mix(const LayerWeights& layer, int64_t index, int thread) {
+  const int64_t units = static_cast<int64_t>(units_.size());
+  if (alone()) {
+    team_.each(units, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t u = begin; u < end; ++u) {
+        rotate_and_store(layer, index, 0, u, u + 1);
+        attend(index, units_[static_cast<size_t>(u)], thread);
+      }
+    });
+    return;
+  }
+  team_.each(static_cast<int64_t>(rows_.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) rotate_and_store(layer, index, r, 0, config_.n_kv_heads);
+  });
+  team_.each(units, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t u = begin; u < end; ++u) attend(index, units_[static_cast<size_t>(u)], thread);
+  });
+}
+
+void Forward::rotate_and_store(const LayerWeights& layer, int64_t index, int64_t row, int64_t head_begin, int64_t head_end) {
+  const Row& at = rows_[static_cast<size_t>(row)];
+  const int64_t D = config_.head_dim, group = config_.n_heads / config_.n_kv_heads, heads = head_end - head_begin;
+  float* q = qkv_.row(row) + head_begin * group * D;
+  float* k = qkv_.row(row) + weights_.k_row + head_begin * D;
+  const float* v = qkv_.row(row) + weights_.v_row + head_begin * D;
+  if (config_.qk_norm) {
+    for (int64_t h = 0; h < heads * group; ++h) table_.rmsnorm(q + h * D, layer.q_norm.weight, D, config_.norm_eps, q + h * D);
+    for (int64_t h = 0; h < heads; ++h) table_.rmsnorm(k + h * D, layer.k_norm.weight, D, config_.norm_eps, k + h * D);
+  }
+  if (config_.position == PositionKind::rope) {
+    const float* cos = reinterpret_cast<const float*>(positions_.data()) + at.position * config_.rotary_dim;
+    const float* sin = cos + config_.rotary_dim / 2;
+    table_.rope(q, heads * group, D, config_.rotary_dim, cos, sin);
+    table_.rope(k, heads, D, config_.rotary_dim, cos, sin);
+  }
+  for (int64_t h = 0; h < heads; ++h)
+    table_.kv_store(cache_.view(at.slot, index, head_begin + h), at.position, k + h * D, v + h * D);
+}
+
+void Forward::attend(int64_t index, const Unit& unit, int thread) {
+  const int64_t D = config_.head_dim, group = config_.n_heads / config_.n_kv_heads;
+  kernels::AttentionCall call{};
+  call.kv = cache_.view(unit.slot, index, unit.kv_head);
+  call.group = group;
+  call.queries = unit.rows;
+  call.first_position = unit.first_position;
+  call.window = config_.is_local[static_cast<size_t>(index)] ? config_.local_window : 0;
+  call.scale = 1.0f / __builtin_sqrtf(static_cast<float>(D));
+  call.q = qkv_.row(unit.first_row) + unit.kv_head * group * D;
+  call.q_stride = qkv_.stride;
+  call.out = mixed_.row(unit.first_row) + unit.kv_head * group * D;
+  call.out_stride = mixed_.stride;
+  call.scratch = scratch_.row(thread);
+  table_.attention(call);
+}
+
+// `early`: the prepared input when attention did not change it (parallel residuals), else null.
+void Forward::feed_forward(int thread, const LayerWeights& layer, const uint8_t* early) {
+  const uint8_t* prepared = early != nullptr ? early : prepare_normed(thread, layer.mlp_norm, layer.up, 0);
+  lap(thread, Part::rest);
+  const int64_t F = config_.d_ff, rows = static_cast<int64_t>(rows_.size()), up_row = weights_.up_row;
+  const int64_t chunk = team_.size() == 1 ? kFusedChannels : std::min(kFusedChannels, grain(F));
+  team_.each(F, chunk, [&](int64_t begin, int64_t end) {
+    const int64_t gate_end = up_row ? kernels::round_up(end, kernels::kLanes) : end;  // into the padding before up_row
+    table_.matmul(layer.up, prepared, rows, begin, gate_end, up_.row(0), up_.stride, false);
+    if (up_row) table_.matmul(layer.up, prepared, rows, up_row + begin, up_row + end, up_.row(0), up_.stride, false);
+    for (int64_t r = 0; r < rows; ++r) {
+      float* hidden = up_.row(r) + begin;
+      table_.activate(config_.activation, hidden, up_row ? hidden + up_row : nullptr, end - begin, hidden);
+    }
+  });
+  lap(thread, Part::gemm);
+  prepared = prepare_plain(thread, up_, layer.down);
+  lap(thread, Part::rest);
+  multiply(layer.down, prepared, x_, true);
+  lap(thread, Part::gemm);
+}
+
+void Forward::head(int thread) {
+  const kernels::Matrix& matrix = weights_.head;
+  const size_t row_bytes = table_.row_bytes(matrix.type, matrix.k);
+  const int64_t V = config_.vocab_size, total = static_cast<int64_t>(logit_rows_.size());
+  for (int64_t tile = 0; tile < total; tile += kLogitRows) {
+    const int64_t rows = std::min(kLogitRows, total - tile);
+    float* normed = normed_.row(thread);
+    team_.each(rows, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        normalise(weights_.norm, x_.row(logit_rows_[static_cast<size_t>(tile + r)]), normed);
+        table_.prepare_row(matrix.type, normed, matrix.k, prepared_row(0, r, row_bytes));
+      }
+    });
+    lap(thread, Part::rest);
+    team_.each(V, std::min(kHeadChannels, kernels::round_up(grain(V), kernels::kMaximaBlock)), [&](int64_t begin, int64_t end) {
+      table_.matmul(matrix, prepared_row(0, 0, row_bytes), rows, begin, end, logits_.row(0), logits_.stride, false);
+      for (int64_t r = 0; r < rows; ++r) {
+        float* logits = logits_.row(r) + begin;
+        if (config_.logit_softcap > 0) table_.softcap(logits, end - begin, config_.logit_softcap);
+        table_.block_max(logits, end - begin, maxima_.row(r) + begin / kernels::kMaximaBlock);
+      }
+    });
+    lap(thread, Part::head);
+    team_.each(rows, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) sink_->take(thread, tile + r, logits_.row(r), maxima_.row(r));
+    });
+    lap(thread, Part::sampling);
+  }
+}
+
+}  // namespace tinylm::engine

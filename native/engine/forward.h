@@ -1,0 +1,105 @@
+// One forward pass of the model over a ragged batch: any mix of prompt chunks and single new tokens.
+// Must not know: requests, sampling, files. Every row's result depends on its own tokens alone.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "kv_cache.h"
+#include "team.h"
+#include "weights.h"
+
+namespace tinylm::engine {
+
+// `count` tokens of one slot at positions first_position...; the last `logits` of them need logits.
+struct Segment {
+  int64_t slot, first_position, count;
+  const int32_t* tokens;
+  int64_t logits;
+};
+
+// Receives one row of logits at a time, on any thread of the team; must not throw.
+class LogitSink {
+ public:
+  virtual ~LogitSink() = default;
+  // row: its number among the call's logit rows. logits: (V), may be changed. maxima: as block_max writes them.
+  virtual void take(int thread, int64_t row, float* logits, float* maxima) = 0;
+};
+
+enum class Part { gemm, attention, head, sampling, rest };
+using PartTicks = std::array<int64_t, 5>;
+
+class Forward {
+ public:
+  Forward(const Weights& weights, Team& team, KvCache& cache, int64_t max_rows);
+
+  int64_t max_rows() const { return max_rows_; }
+  // Stores the rows' keys and values and hands each wanted row of logits to `sink`. At most max_rows() rows in all,
+  // every token within the vocabulary and every position within the context (the scheduler's duty).
+  void run(const std::vector<Segment>& segments, LogitSink& sink);
+  // Ticks that thread 0 spent in each part since the last call of this.
+  PartTicks take_ticks();
+  size_t bytes() const;  // of all buffers
+
+ private:
+  struct Row {
+    int64_t slot, position;
+    int32_t token;
+  };
+  struct Unit {  // one attention call
+    int64_t slot, kv_head, first_row, rows, first_position;
+  };
+  struct Prepared {
+    const uint8_t* rows;
+    size_t stride;
+  };
+  struct Buffer {
+    Pages pages;
+    int64_t stride = 0;  // floats per row
+    float* row(int64_t index) const { return reinterpret_cast<float*>(pages.data()) + index * stride; }
+  };
+
+  void plan(const std::vector<Segment>& segments);
+  void extend_positions(int64_t end);
+  void work(int thread);
+  void embed();
+  void layer(int thread, int64_t index);
+  void mix(const LayerWeights& layer, int64_t index, int thread);
+  void feed_forward(int thread, const LayerWeights& layer, const uint8_t* prepared);
+  void head(int thread);
+  void rotate_and_store(const LayerWeights& layer, int64_t index, int64_t row, int64_t head_begin, int64_t head_end);
+  void attend(int64_t index, const Unit& unit, int thread);
+  const uint8_t* prepare_normed(int thread, const NormWeights& norm, const kernels::Matrix& matrix, int buffer);
+  const uint8_t* prepare_plain(int thread, const Buffer& from, const kernels::Matrix& matrix);
+  void normalise(const NormWeights& norm, const float* x, float* y) const;
+  void multiply(const kernels::Matrix& matrix, const uint8_t* prepared, const Buffer& to, bool accumulate);
+  int64_t grain(int64_t channels) const;
+  uint8_t* prepared_row(int buffer, int64_t row, size_t row_bytes) const {
+    return prepared_[static_cast<size_t>(buffer)].data() + static_cast<size_t>(row) * row_bytes;
+  }
+  bool alone() const { return rows_.size() == 1 && team_.size() > 1; }
+  void lap(int thread, Part part);
+
+  const Weights& weights_;
+  const Config& config_;
+  const kernels::KernelTable& table_;
+  Team& team_;
+  KvCache& cache_;
+  const int64_t max_rows_;
+  LogitSink* sink_ = nullptr;
+
+  std::vector<Row> rows_;
+  std::vector<Unit> units_;
+  std::vector<int64_t> logit_rows_;
+
+  Buffer x_, qkv_, mixed_, up_, logits_, maxima_, normed_, scratch_;  // the last two: one row per thread
+  std::array<Pages, 3> prepared_;  // 0, 1: shared rows; 2: one row per thread
+  size_t prepared_bytes_ = 0;      // of the largest prepared row
+  Pages positions_;                // RoPE: cos then sin of each position; sinusoidal: (context, C)
+  int64_t positions_ready_ = 0;
+  PartTicks ticks_{};
+  int64_t last_tick_ = 0;
+};
+
+}  // namespace tinylm::engine

@@ -1,0 +1,50 @@
+// Chooses the next token from logits. A pure function of its arguments; the object only holds scratch memory.
+//
+// Order: repetition penalty, temperature, top-k, top-p, min-p; ties go to the smaller token id. Greedy at temperature 0.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels.h"
+#include "request.h"
+
+namespace tinylm::engine {
+
+class Sampler {
+ public:
+  Sampler(const kernels::KernelTable& table, int64_t vocab_size);
+
+  // logits: (V), changed by the penalty. maxima: block_max of the logits. seen: tokens of prompt and text so far, each
+  // once, used by the penalty alone. position: tokens before the chosen one.
+  int32_t choose(float* logits, float* maxima, const SamplingOptions& options, const std::vector<int32_t>& seen,
+                 uint64_t position);
+  // Log-probability of `token` under the plain softmax of the logits.
+  float log_prob(const float* logits, const float* maxima, int32_t token) const;
+
+ private:
+  struct Kept {
+    int64_t count;
+    double mass;  // sum of weights_[0 .. count)
+  };
+
+  float maximum(const float* maxima) const;
+  void penalise(float* logits, float* maxima, float penalty, const std::vector<int32_t>& seen) const;
+  int32_t greedy(const float* logits, const float* maxima) const;
+  int64_t select(const float* logits, const float* maxima, float threshold);
+  int64_t select_top(const float* logits, const float* maxima, int64_t k);
+  void sort(const float* logits, int64_t count, int64_t keep);
+  void weigh(int64_t count, float max, float inverse_temperature);
+  Kept cut(int64_t count, double total, const SamplingOptions& options) const;
+  Kept keep_top(const float* logits, const float* maxima, float max, const SamplingOptions& options);
+  Kept keep_nucleus(const float* logits, const float* maxima, float max, const SamplingOptions& options);
+  int32_t draw_any(const float* logits, float max, const SamplingOptions& options, double random);
+
+  const kernels::KernelTable& table_;
+  const int64_t vocab_size_, blocks_;
+  std::vector<int32_t> chosen_;   // candidate ids; after sort, likeliest first
+  std::vector<uint64_t> keys_;    // sortable: logit above, inverted id below
+  std::vector<float> values_, weights_;
+};
+
+}  // namespace tinylm::engine

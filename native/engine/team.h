@@ -1,0 +1,66 @@
+// The threads of one replica: persistent workers that run one job together, phase by phase.
+//
+// A barrier spins for a bounded while (two busy threads meet in well under a microsecond), then sleeps: a neighbour
+// that takes a core away costs its share and no more.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace tinylm::engine {
+
+class Team {
+ public:
+  explicit Team(int size);
+  ~Team();
+  Team(const Team&) = delete;
+  Team& operator=(const Team&) = delete;
+
+  int size() const { return size_; }
+
+  // Runs job(thread) on every thread, thread 0 being the caller's; returns when all are done. `job` must not throw.
+  template <typename Job>
+  void run(Job& job) {
+    if (size_ == 1) return job(0);
+    job_ = [](void* context, int thread) { (*static_cast<Job*>(context))(thread); };
+    context_ = &job;
+    barrier();
+    job(0);
+    barrier();
+  }
+
+  // Inside a job, called by every thread: runs body(begin, end) over chunks of [0, count), each on whichever thread is
+  // free, then meets the others. Results must not depend on the chunks.
+  template <typename Body>
+  void each(int64_t count, int64_t grain, Body&& body) {
+    if (size_ == 1) {
+      for (int64_t begin = 0; begin < count; begin += grain) body(begin, begin + grain < count ? begin + grain : count);
+      return;
+    }
+    for (int64_t begin; (begin = next_.fetch_add(grain, std::memory_order_relaxed)) < count;)
+      body(begin, begin + grain < count ? begin + grain : count);
+    barrier();
+  }
+
+ private:
+  void barrier();
+  void work(int thread);
+
+  const int size_;
+  void (*job_)(void*, int) = nullptr;
+  void* context_ = nullptr;
+  bool stop_ = false;
+  alignas(64) std::atomic<int64_t> next_{0};  // start of the next chunk; the last to arrive at a barrier resets it
+  alignas(64) std::atomic<int> arrived_{0};
+  alignas(64) std::atomic<uint32_t> generation_{0};
+  std::atomic<int> sleepers_{0};
+  std::mutex lock_;
+  std::condition_variable wake_;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace tinylm::engine
