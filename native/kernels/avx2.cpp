@@ -29,6 +29,7 @@ void store_codes(uint8_t* data, int64_t i, int64_t padded, F16 rounded) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(data + padded + 2 * i), _mm256_shuffle_epi8(int16_of(rounded), order));
 }
 
+constexpr int64_t kTileRows = 6;
 constexpr int64_t kFloatTileRows = 6, kFloatTileBlocks = 1, kFloatPairBlocks = 3, kFloatSingleBlocks = 4;
 
 #include "generic.inl"
@@ -36,9 +37,8 @@ constexpr int64_t kFloatTileRows = 6, kFloatTileBlocks = 1, kFloatPairBlocks = 3
 #include "quads.inl"
 #include "layout.inl"
 #include "matmul_float.inl"
-
+#include "matmul_tiles.inl"
 #include "matmul_avx2.inl"
-
 #include "table.inl"
 
 }  // namespace

@@ -1,22 +1,7 @@
 // int8 and int4 matmul of avx2.cpp: one packed block of 16 output channels against tiles of token rows.
 
-// Where the results of one matmul call go.
-struct Target {
-  const Matrix& matrix;
-  const uint8_t* rows;
-  int64_t stride, m, padded;
-  float* y;
-  int64_t y_stride;
-  bool accumulate;
-
-  const uint8_t* row(int64_t r) const { return rows + r * stride; }
-  const uint8_t* bytes(int64_t r) const { return row_data(row(r)); }
-  const int16_t* words(int64_t r) const { return reinterpret_cast<const int16_t*>(bytes(r) + padded); }
-};
-
-TINYLM_INLINE void finish_q8(const Target& to, I16 dot, int64_t r, int64_t n, int64_t end) {
-  const F16 v = mul(mul(to_float(dot), load(to.matrix.scales + n)), set1(row_scale(to.row(r))));
-  write_channels(to.matrix, v, n, n + kLanes < end ? n + kLanes : end, to.y + r * to.y_stride, to.accumulate);
+const int16_t* words(const Target& to, int64_t r) {
+  return reinterpret_cast<const int16_t*>(to.bytes(r) + to.padded);
 }
 
 TINYLM_INLINE __m256i broadcast4(const void* p) {
@@ -98,22 +83,6 @@ TINYLM_NOINLINE void panel_tile(const int16_t* words, int64_t stride_words, cons
   TINYLM_UNROLL for (int i = 0; i < Rows; ++i) store_int(partial + i * kLanes, sums[i]);
 }
 
-// Runs f<Rows>(first row) over `m` rows in tiles of at most 6. F has a member template run<Rows>(r).
-template <typename F>
-void for_row_tiles(int64_t m, const F& f) {
-  int64_t r = 0;
-  for (; m - r > 7 || m - r == 6; r += 6) f.template run<6>(r);
-  switch (m - r) {  // 7 goes as 4 + 3: better than 6 + 1
-    case 7: f.template run<4>(r); f.template run<3>(r + 4); break;
-    case 5: f.template run<5>(r); break;
-    case 4: f.template run<4>(r); break;
-    case 3: f.template run<3>(r); break;
-    case 2: f.template run<2>(r); break;
-    case 1: f.template run<1>(r); break;
-    default: break;
-  }
-}
-
 struct PanelStep {
   const Target& to;
   const int16_t* panel;
@@ -121,7 +90,7 @@ struct PanelStep {
   int32_t* partial;
   template <int Rows>
   void run(int64_t r) const {
-    panel_tile<Rows>(to.words(row_begin + r) + k, to.stride / 2, panel, width, partial + r * kLanes);
+    panel_tile<Rows>(words(to, row_begin + r) + k, to.stride / 2, panel, width, partial + r * kLanes);
   }
 };
 
@@ -161,8 +130,7 @@ constexpr int64_t kWidenFrom = 24;  // rows from which widening a panel pays (me
 
 void matmul_q8(const Matrix& matrix, const void* rows, int64_t m, int64_t begin, int64_t end, float* y,
                int64_t y_stride, bool accumulate) {
-  const Target to{matrix, static_cast<const uint8_t*>(rows), static_cast<int64_t>(row_bytes(matrix.type, matrix.k)), m,
-                  round_up(matrix.k, kGroup), y, y_stride, accumulate};
+  const Target to = target_of(matrix, rows, m, y, y_stride, accumulate);
   const int64_t block = block_bytes(matrix.type, matrix.k);
   for (int64_t n = begin; n < end; n += kLanes) {
     const uint8_t* w = matrix.data + n / kLanes * block;
@@ -211,16 +179,13 @@ struct Q4Step {
     F16 values[Rows];
     q4_tile<Rows>(to, w, scales, r, values, false);
     q4_tile<Rows>(to, w + 32, scales + 8, r, values, true);
-    for (int i = 0; i < Rows; ++i)
-      write_channels(to.matrix, mul(values[i], set1(row_scale(to.row(r + i)))), n, n + kLanes < end ? n + kLanes : end,
-                     to.y + (r + i) * to.y_stride, to.accumulate);
+    for (int i = 0; i < Rows; ++i) finish(to, values[i], r + i, n, end);
   }
 };
 
 void matmul_q4(const Matrix& matrix, const void* rows, int64_t m, int64_t begin, int64_t end, float* y,
                int64_t y_stride, bool accumulate) {
-  const Target to{matrix, static_cast<const uint8_t*>(rows), static_cast<int64_t>(row_bytes(matrix.type, matrix.k)), m,
-                  round_up(matrix.k, kGroup), y, y_stride, accumulate};
+  const Target to = target_of(matrix, rows, m, y, y_stride, accumulate);
   for (int64_t n = begin; n < end; n += kLanes) {
     const int64_t b = n / kLanes;
     const Q4Step step{to, matrix.data + b * block_bytes(matrix.type, matrix.k),

@@ -108,3 +108,8 @@ TINYLM_INLINE void store_int(int32_t* p, I16 a) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 8), a.high);
 }
 TINYLM_INLINE I16 sub_int(I16 a, I16 b) { return {_mm256_sub_epi32(a.low, b.low), _mm256_sub_epi32(a.high, b.high)}; }
+TINYLM_INLINE I16 add_int(I16 a, I16 b) { return {_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)}; }
+TINYLM_INLINE I16 set1_int(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+TINYLM_INLINE I16 times_int(I16 a, int32_t x) {
+  return {_mm256_mullo_epi32(a.low, _mm256_set1_epi32(x)), _mm256_mullo_epi32(a.high, _mm256_set1_epi32(x))};
+}

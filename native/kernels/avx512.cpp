@@ -1,0 +1,136 @@
+// AVX-512 (F, BW, VL, DQ, VNNI): sixteen lanes are one register, vpdpbusd multiplies 64 bytes.
+#if !defined(TINYLM_EMULATED)  // defined by tests/emulate_x86.h
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"  // GCC 12's own headers (its bug 105593)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#include <immintrin.h>
+#pragma GCC diagnostic pop
+#endif
+
+#include "kernels.h"
+
+#define TINYLM_UNROLL _Pragma("GCC unroll 16")
+#define TINYLM_NOINLINE __attribute__((noinline))
+#define TINYLM_INLINE inline __attribute__((always_inline))
+
+namespace tinylm::kernels {
+namespace {
+
+struct F16 {
+  __m512 v;
+};
+struct I16 {
+  __m512i v;
+};
+
+float widen_bf16(uint16_t x) { return __builtin_bit_cast(float, static_cast<uint32_t>(x) << 16); }
+uint16_t round_bf16(float x) {
+  const uint32_t bits = __builtin_bit_cast(uint32_t, x);
+  return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+TINYLM_INLINE F16 load(const float* p) { return {_mm512_loadu_ps(p)}; }
+TINYLM_INLINE void store(float* p, F16 a) { _mm512_storeu_ps(p, a.v); }
+TINYLM_INLINE F16 set1(float x) { return {_mm512_set1_ps(x)}; }
+TINYLM_INLINE F16 add(F16 a, F16 b) { return {_mm512_add_ps(a.v, b.v)}; }
+TINYLM_INLINE F16 sub(F16 a, F16 b) { return {_mm512_sub_ps(a.v, b.v)}; }
+TINYLM_INLINE F16 mul(F16 a, F16 b) { return {_mm512_mul_ps(a.v, b.v)}; }
+TINYLM_INLINE F16 div(F16 a, F16 b) { return {_mm512_div_ps(a.v, b.v)}; }
+TINYLM_INLINE F16 fma(F16 a, F16 b, F16 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+TINYLM_INLINE F16 max16(F16 a, F16 b) {  // vmaxps is exactly a > b ? a : b
+  return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ), b.v, a.v)};
+}
+TINYLM_INLINE F16 less_select(F16 a, F16 b, F16 x, F16 y) {
+  return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), y.v, x.v)};
+}
+TINYLM_INLINE F16 abs16(F16 a) {
+  return {_mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a.v), _mm512_set1_epi32(0x7fffffff)))};
+}
+TINYLM_INLINE F16 exp2_bits(F16 a) {
+  return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_slli_epi32(_mm512_castps_si512(a.v), 23), _mm512_set1_epi32(0x3f800000)))};
+}
+
+TINYLM_INLINE __m256 upper_half(__m512 a) { return _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(a), 1)); }
+TINYLM_INLINE float fold_add(F16 a) {
+  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(a.v), upper_half(a.v));
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
+TINYLM_INLINE float fold_max(F16 a) {
+  const __m256 eight = _mm256_max_ps(_mm512_castps512_ps256(a.v), upper_half(a.v));
+  const __m128 four = _mm_max_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)));
+}
+
+TINYLM_INLINE int64_t bf16_slot(int64_t lane) { return lane; }
+TINYLM_INLINE F16 load_bf16(const uint16_t* p) {
+  const __m256i half = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16))};
+}
+TINYLM_INLINE void store_bf16(uint16_t* p, F16 a) {
+  const __m512i bits = _mm512_castps_si512(a.v);
+  const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+  const __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
+}
+
+// The low byte of x + 1.5 * 2^23 is the integer's.
+TINYLM_INLINE __m128i int8_of(F16 a) { return _mm512_cvtepi32_epi8(_mm512_castps_si512(a.v)); }
+TINYLM_INLINE void store_signed(uint8_t* p, F16 a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), int8_of(a)); }
+TINYLM_INLINE int32_t sum_group(const uint8_t* p) {
+  const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  const __m256i quads = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), bytes), _mm256_set1_epi16(1));
+  const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(quads), _mm256_extracti128_si256(quads, 1));
+  const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+}
+
+TINYLM_INLINE I16 zero_int() { return {_mm512_setzero_si512()}; }
+TINYLM_INLINE I16 set1_int(int32_t x) { return {_mm512_set1_epi32(x)}; }
+TINYLM_INLINE F16 to_float(I16 a) { return {_mm512_cvtepi32_ps(a.v)}; }
+TINYLM_INLINE I16 load_int(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
+TINYLM_INLINE I16 add_int(I16 a, I16 b) { return {_mm512_add_epi32(a.v, b.v)}; }
+TINYLM_INLINE I16 sub_int(I16 a, I16 b) { return {_mm512_sub_epi32(a.v, b.v)}; }
+TINYLM_INLINE I16 times_int(I16 a, int32_t x) { return {_mm512_mullo_epi32(a.v, _mm512_set1_epi32(x))}; }
+
+// vpdpbusd multiplies unsigned by signed bytes: activations are stored as a + 128.
+constexpr int32_t kOffset = 128;
+constexpr int64_t kCodeBytes = 1;
+TINYLM_INLINE void store_codes(uint8_t* data, int64_t i, int64_t, F16 rounded) {
+  const __m128i flipped = _mm_xor_si128(int8_of(rounded), _mm_set1_epi8(static_cast<char>(0x80)));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(data + i), flipped);
+}
+
+struct Quad {
+  __m512i v;
+};
+TINYLM_INLINE Quad broadcast4(const uint8_t* p) {
+  int32_t word;
+  __builtin_memcpy(&word, p, 4);
+  return {_mm512_set1_epi32(word)};
+}
+TINYLM_INLINE I16 load_weights(const uint8_t* p) { return {_mm512_load_si512(p)}; }
+TINYLM_INLINE I16 dot4(I16 sum, Quad a, I16 w) { return {_mm512_dpbusd_epi32(sum.v, a.v, w.v)}; }
+TINYLM_INLINE I16 dot4_codes(I16 sum, I16 codes, Quad a) { return {_mm512_dpbusd_epi32(sum.v, codes.v, a.v)}; }
+TINYLM_INLINE I16 low_nibbles(I16 a) { return {_mm512_and_si512(a.v, _mm512_set1_epi8(15))}; }
+TINYLM_INLINE I16 high_nibbles(I16 a) { return {_mm512_and_si512(_mm512_srli_epi16(a.v, 4), _mm512_set1_epi8(15))}; }
+
+constexpr int64_t kTileRows = 8, kTileBlocks = 2;  // 16 sums, 2 weights, 1 activation of 32 registers
+constexpr int64_t kFloatTileRows = 8, kFloatTileBlocks = 2, kFloatPairBlocks = 4, kFloatSingleBlocks = 8;
+
+#include "generic.inl"
+#include "attention.inl"
+#include "quads.inl"
+#include "layout.inl"
+#include "matmul_float.inl"
+#include "matmul_tiles.inl"
+#include "matmul_dot.inl"
+#include "table.inl"
+
+}  // namespace
+
+extern const KernelTable kAvx512Table = make_table("avx512");
+
+}  // namespace tinylm::kernels

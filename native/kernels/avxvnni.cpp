@@ -1,0 +1,66 @@
+// AVX2 with the VEX-coded byte dot product (AVX-VNNI): hybrid Intel cores since Alder Lake, Zen 5 without AVX-512.
+#if !defined(TINYLM_EMULATED)  // defined by tests/emulate_x86.h
+#include <immintrin.h>
+#endif
+
+#include "kernels.h"
+
+#define TINYLM_UNROLL _Pragma("GCC unroll 16")
+#define TINYLM_NOINLINE __attribute__((noinline))
+#define TINYLM_INLINE inline __attribute__((always_inline))
+
+namespace tinylm::kernels {
+namespace {
+
+#include "simd_avx2.inl"
+
+// vpdpbusd multiplies unsigned by signed bytes: activations are stored as a + 128.
+constexpr int32_t kOffset = 128;
+constexpr int64_t kCodeBytes = 1;
+TINYLM_INLINE void store_codes(uint8_t* data, int64_t i, int64_t, F16 rounded) {
+  const __m128i flipped = _mm_xor_si128(int8_of(rounded), _mm_set1_epi8(static_cast<char>(0x80)));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(data + i), flipped);
+}
+
+struct Quad {
+  __m256i v;
+};
+TINYLM_INLINE Quad broadcast4(const uint8_t* p) {
+  int32_t word;
+  __builtin_memcpy(&word, p, 4);
+  return {_mm256_set1_epi32(word)};
+}
+TINYLM_INLINE I16 load_weights(const uint8_t* p) {
+  return {_mm256_load_si256(reinterpret_cast<const __m256i*>(p)), _mm256_load_si256(reinterpret_cast<const __m256i*>(p + 32))};
+}
+TINYLM_INLINE I16 dot4(I16 sum, Quad a, I16 w) {
+  return {_mm256_dpbusd_avx_epi32(sum.low, a.v, w.low), _mm256_dpbusd_avx_epi32(sum.high, a.v, w.high)};
+}
+TINYLM_INLINE I16 dot4_codes(I16 sum, I16 codes, Quad a) {
+  return {_mm256_dpbusd_avx_epi32(sum.low, codes.low, a.v), _mm256_dpbusd_avx_epi32(sum.high, codes.high, a.v)};
+}
+TINYLM_INLINE I16 low_nibbles(I16 a) {
+  const __m256i mask = _mm256_set1_epi8(15);
+  return {_mm256_and_si256(a.low, mask), _mm256_and_si256(a.high, mask)};
+}
+TINYLM_INLINE I16 high_nibbles(I16 a) {
+  return low_nibbles({_mm256_srli_epi16(a.low, 4), _mm256_srli_epi16(a.high, 4)});
+}
+
+constexpr int64_t kTileRows = 6, kTileBlocks = 1;  // 12 sums, 2 weights, 1 activation of 16 registers
+constexpr int64_t kFloatTileRows = 6, kFloatTileBlocks = 1, kFloatPairBlocks = 3, kFloatSingleBlocks = 4;
+
+#include "generic.inl"
+#include "attention.inl"
+#include "quads.inl"
+#include "layout.inl"
+#include "matmul_float.inl"
+#include "matmul_tiles.inl"
+#include "matmul_dot.inl"
+#include "table.inl"
+
+}  // namespace
+
+extern const KernelTable kAvxVnniTable = make_table("avxvnni");
+
+}  // namespace tinylm::kernels

@@ -1,0 +1,108 @@
+// int8 and int4 matmul of the instruction sets that have a four-byte dot product, written once. The includer defines
+//   Quad, broadcast4(p)                  four activations in every 32-bit lane
+//   dot4(sum, activations, weights)      sum += the four products of each lane; activations are stored as a + kOffset
+//   dot4_codes(sum, codes, activations)  the same for int4 codes 0..15 and signed activations
+//   I16 load_weights(p), low_nibbles, high_nibbles, sub_int, add_int, times_int(x, int)
+//   kOffset, kTileRows, kTileBlocks
+
+// The dot product instructions take a few cycles: a tile keeps at least this many independent sums.
+constexpr int kSums = 8;
+
+// `Rows` token rows x `Blocks` blocks of 16 channels. A small tile splits K over several sums (exact: integers).
+template <int Rows, int Blocks>
+TINYLM_NOINLINE void dot_tile(const Target& to, const uint8_t* w, int64_t block, int64_t r, int64_t n, int64_t end) {
+  constexpr int Splits = Rows * Blocks >= kSums ? 1 : Rows * Blocks * 2 >= kSums ? 2 : Rows * Blocks * 4 >= kSums ? 4 : 8;
+  I16 sums[Rows][Blocks][Splits];
+  TINYLM_UNROLL for (int i = 0; i < Rows; ++i)
+    TINYLM_UNROLL for (int b = 0; b < Blocks; ++b)
+      TINYLM_UNROLL for (int s = 0; s < Splits; ++s) sums[i][b][s] = zero_int();
+  for (int64_t k = 0; k < to.padded; k += 4 * Splits) {
+    TINYLM_UNROLL for (int s = 0; s < Splits; ++s) {
+      I16 weights[Blocks];
+      TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) weights[b] = load_weights(w + b * block + (k + 4 * s) * kLanes);
+      TINYLM_UNROLL for (int i = 0; i < Rows; ++i) {
+        const Quad a = broadcast4(to.bytes(r + i) + k + 4 * s);
+        TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) sums[i][b][s] = dot4(sums[i][b][s], a, weights[b]);
+      }
+    }
+  }
+  TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) {
+    const int64_t from = n + b * kLanes;
+    const I16 excess = times_int(load_int(to.matrix.row_sums + from), kOffset);
+    TINYLM_UNROLL for (int i = 0; i < Rows; ++i) {
+      I16 dot = sums[i][b][0];
+      TINYLM_UNROLL for (int s = 1; s < Splits; ++s) dot = add_int(dot, sums[i][b][s]);
+      finish_q8(to, sub_int(dot, excess), r + i, from, from + kLanes < end ? from + kLanes : end);
+    }
+  }
+}
+
+template <int Blocks>
+struct DotStep {
+  const Target& to;
+  const uint8_t* w;
+  int64_t block, n, end;
+  template <int Rows>
+  void run(int64_t r) const {
+    // One row is bound by reading the weights: one block at a time keeps them one sequential stream.
+    if constexpr (Rows == 1 && Blocks > 1) {
+      for (int b = 0; b < Blocks; ++b) dot_tile<1, 1>(to, w + b * block, block, r, n + b * kLanes, end);
+    } else {
+      dot_tile<Rows, Blocks>(to, w, block, r, n, end);
+    }
+  }
+};
+
+void matmul_q8(const Matrix& matrix, const void* rows, int64_t m, int64_t begin, int64_t end, float* y,
+               int64_t y_stride, bool accumulate) {
+  const Target to = target_of(matrix, rows, m, y, y_stride, accumulate);
+  const int64_t block = block_bytes(matrix.type, matrix.k);
+  int64_t n = begin;
+  for (; n + (kTileBlocks - 1) * kLanes < end; n += kTileBlocks * kLanes)
+    for_row_tiles(m, DotStep<kTileBlocks>{to, matrix.data + n / kLanes * block, block, n, end});
+  for (; n < end; n += kLanes) for_row_tiles(m, DotStep<1>{to, matrix.data + n / kLanes * block, block, n, end});
+}
+
+template <int Rows>
+TINYLM_NOINLINE void code_tile(const Target& to, const uint8_t* w, const float* scales, int64_t r, int64_t n, int64_t end) {
+  F16 values[Rows];
+  TINYLM_UNROLL for (int i = 0; i < Rows; ++i) values[i] = set1(0.0f);
+  for (int64_t g = 0; g < to.padded / kGroup; ++g, w += 256) {
+    I16 dots[Rows];
+    TINYLM_UNROLL for (int i = 0; i < Rows; ++i) dots[i] = zero_int();
+    TINYLM_UNROLL for (int q = 0; q < 4; ++q) {
+      const I16 both = load_weights(w + q * 64);
+      const I16 low = low_nibbles(both), high = high_nibbles(both);
+      TINYLM_UNROLL for (int i = 0; i < Rows; ++i) {
+        const uint8_t* x = to.bytes(r + i) + g * kGroup + 4 * q;
+        dots[i] = dot4_codes(dots[i], low, broadcast4(x));
+        dots[i] = dot4_codes(dots[i], high, broadcast4(x + 16));
+      }
+    }
+    const F16 scale = load(scales + g * kLanes);
+    TINYLM_UNROLL for (int i = 0; i < Rows; ++i) {
+      const I16 excess = set1_int(row_group_sums(to.row(r + i), to.matrix.k)[g]);
+      values[i] = fma(to_float(sub_int(dots[i], excess)), scale, values[i]);
+    }
+  }
+  TINYLM_UNROLL for (int i = 0; i < Rows; ++i) finish(to, values[i], r + i, n, end);
+}
+
+struct CodeStep {
+  const Target& to;
+  const uint8_t* w;
+  const float* scales;
+  int64_t n, end;
+  template <int Rows>
+  void run(int64_t r) const { code_tile<Rows>(to, w, scales, r, n, end); }
+};
+
+void matmul_q4(const Matrix& matrix, const void* rows, int64_t m, int64_t begin, int64_t end, float* y,
+               int64_t y_stride, bool accumulate) {
+  const Target to = target_of(matrix, rows, m, y, y_stride, accumulate);
+  for (int64_t n = begin; n < end; n += kLanes) {
+    const int64_t b = n / kLanes;
+    for_row_tiles(m, CodeStep{to, matrix.data + b * block_bytes(matrix.type, matrix.k),
+                              matrix.scales + b * groups_of(matrix.k) * kLanes, n, end});
+  }
+}
