@@ -9,6 +9,8 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 
+import numpy as np
+
 from tinylm.engine import Completion, Request
 
 WORDS = (
@@ -107,14 +109,15 @@ def _completion(ticket: int, request: Request, submitted_ns: int) -> Completion:
     return Completion(
         ticket=ticket,
         tag=request.tag,
-        token_ids=[],
+        token_ids=[0] * n_words,
         text=text,
         finish_reason="stop",
         prompt_tokens=len(str(request.prompt).split()),
-        output_tokens=n_words,
         error=None,
         submitted_ns=submitted_ns,
         started_ns=submitted_ns,
         first_token_ns=now_ns,
         finished_ns=now_ns,
+        token_times_ns=np.empty(0, np.int64),
+        log_probs=np.empty(0, np.float32),
     )

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-from tinylm.engine import load_engine
 from tinylm.errors import StageError
 from tinylm.progress import NullProgress, ProgressReporter
 from tinylm.stories.job import GenerateJob, JobSummary, RangeSummary
@@ -66,6 +65,8 @@ def job_engine(job: GenerateJob, engine: BulkEngine | None = None) -> AbstractCo
     """Return `engine` as it is, or a new one for the job's model and run settings, closed at the end."""
     if engine is not None:
         return nullcontext(engine)
+    from tinylm.engine import load_engine  # here, so that planning a job needs no built engine
+
     return load_engine(
         Path(job.model),
         replicas=job.replicas,

@@ -11,10 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from tinylm.engine import Completion, Request
-from tinylm.errors import DataError
+from tinylm.errors import DataError, EngineError
 from tinylm.progress import ProgressReporter, Task
 from tinylm.stories.assembly import Assembly
 from tinylm.stories.job import RangeSummary
@@ -24,6 +23,9 @@ from tinylm.stories.rows import Row, RowParser
 from tinylm.stories.shards import Answer, check_rows, shard_name, shard_table, summarize, write_shard
 from tinylm.stories.sources import job_records
 from tinylm.stories.storage import Storage
+
+if TYPE_CHECKING:
+    from tinylm.engine import Completion, Request
 
 __all__ = ["BulkEngine", "RunFigures", "row_parser", "run_shards"]
 
@@ -86,8 +88,11 @@ class RunFigures:
 
 def row_parser(plan: JobPlan, engine: BulkEngine) -> RowParser:
     """Return the parser of the plan's rows; it knows how long a prompt may be for the engine's model."""
-    longest = max((len(piece) for piece in engine.tokenizer.token_bytes()), default=1)
     context = engine.info.context_length
+    try:
+        longest = max(len(piece) for piece in engine.tokenizer.token_bytes())
+    except EngineError:  # a model without a tokenizer reads bytes
+        longest = 1
     return RowParser(plan.job, max_prompt_bytes=longest * context, context_length=context)
 
 
@@ -109,6 +114,9 @@ def run_shards(
 
 class _Run:
     def __init__(self, plan: JobPlan, numbers: Sequence[int], engine: BulkEngine, storage: Storage) -> None:
+        from tinylm.engine import Request  # here, so that planning a job needs no built engine
+
+        self._request = Request
         self._plan, self._numbers, self._engine, self._storage = plan, numbers, engine, storage
         self.total_rows = sum(len(plan.shard_rows(number)) for number in numbers)
         self.figures = RunFigures(slots=max(1, engine.info.replicas * engine.info.max_batch))
@@ -170,7 +178,7 @@ class _Run:
         self._assembly.expect(row)
         for sample in range(row.samples):
             if row.error is None and row.prompt is not None:
-                ticket = self._engine.submit(Request(row.prompt, row.options, sample))
+                ticket = self._engine.submit(self._request(row.prompt, row.options, sample))
                 self._in_flight[ticket] = row, sample
             else:
                 self._answer(row, sample, "", row.finish_reason, 0, 0, row.error)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Protocol
 
 from tinylm.config import GenerateOptions
-from tinylm.engine import load_engine
 from tinylm.errors import ConfigError
 from tinylm.stories.template import theme_prompt
 
@@ -47,6 +46,8 @@ def generate_story(
     Args: model: a model file's path, or a loaded engine when many stories are wanted.
     """
     if isinstance(model, str | Path):
+        from tinylm.engine import load_engine  # here, so that the chat can be tried without a built engine
+
         with load_engine(Path(model), replicas=1) as engine:
             return "".join(stream_story(engine, prompt, theme=theme, options=options))
     return "".join(stream_story(model, prompt, theme=theme, options=options))
