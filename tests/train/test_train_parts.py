@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def test_rate_warms_up_holds_and_falls_to_its_end(tiny_run: Make) -> None:
     rates = [lr_scale(step, 100, config) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[9:60] == [1.0] * 51
-    assert all(a > b for a, b in zip(rates[60:], rates[61:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(rates[60:]))
     assert rates[-1] == pytest.approx(0.1 + 0.9 / 40)
 
 

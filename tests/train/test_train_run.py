@@ -23,6 +23,7 @@ from tinylm.scoring import evaluate
 from tinylm.tokenizer import Tokenizer
 from tinylm.train import TrainConfig, train
 from tinylm.train.evaluate import TorchScorer, load_checkpoint, torch_scorer
+from tinylm.train.workers import GradientWorkers
 
 Make = Callable[..., TrainConfig]
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,7 +111,8 @@ def _environment() -> dict[str, str]:
 def test_a_run_that_diverges_says_so(
     tokens_dir: Path, tmp_path: Path, tiny_run: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tinylm.train.workers.GradientWorkers.gradients", lambda *_: float("nan"))
+    honest = GradientWorkers.gradients
+    monkeypatch.setattr(GradientWorkers, "gradients", lambda *args: honest(*args) * float("nan"))
     with pytest.raises(StageError, match="the loss is nan at step 1; lower the learning rates"):
         train(tiny_run(), tokens_dir, tokens_dir / "tokenizer.model", tmp_path, NullProgress())
 
