@@ -217,7 +217,7 @@ def test_a_name_that_is_neither_folder_nor_hub_is_refused(tmp_path: Path) -> Non
 def test_the_hub_out_of_reach_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
-    def refuse(*args: object, **options: object) -> str:
+    def refuse(*_: object, **__: object) -> str:
         raise OSError("no route to host")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)

@@ -36,7 +36,10 @@ def write_adapter(folder: Path, model: Any, modules: list[str], **settings: Any)
         out_width, in_width = reversed(shape) if module.endswith(("c_attn", "c_proj")) else shape
         down = torch.randn(3, in_width, generator=generator) * 0.2
         up = torch.randn(out_width, 3, generator=generator) * 0.2
-        tensors[f"base_model.model.{module}.lora_A.weight"], tensors[f"base_model.model.{module}.lora_B.weight"] = down, up
+        tensors[f"base_model.model.{module}.lora_A.weight"], tensors[f"base_model.model.{module}.lora_B.weight"] = (
+            down,
+            up,
+        )
         deltas[module] = up @ down
     save_file(tensors, folder / "adapter_model.safetensors")
     config = {"peft_type": "LORA", "r": 3, "lora_alpha": 6, "bias": "none", "target_modules": ["any"], **settings}

@@ -14,7 +14,7 @@ import numpy as np
 from tinylm.backends.base import FloatArray, LoadedModel, StepBackend
 from tinylm.config import ModelConfig
 
-__all__ = ["NumpyBackend", "NumpyModel", "position_table"]
+__all__ = ["NumpyBackend", "NumpyModel", "position_table", "rotations"]
 
 KVCache = list[tuple[FloatArray, FloatArray]]  # per layer: keys and values, each (G, P, D)
 
@@ -26,7 +26,7 @@ class NumpyModel:
         self.config = config
         self._weights = weights
         self._positions = position_table(config, weights)
-        self._cos, self._sin = _rotations(config)
+        self._cos, self._sin = rotations(config)
 
     def empty_cache(self) -> KVCache:
         """Return the cache of a new text."""
@@ -148,7 +148,7 @@ def _visible(start: int, count: int, window: int) -> np.ndarray[tuple[int, ...],
     return (distance >= 0) & (distance < window) if window else distance >= 0
 
 
-def _rotations(config: ModelConfig) -> tuple[FloatArray, FloatArray]:
+def rotations(config: ModelConfig) -> tuple[FloatArray, FloatArray]:
     """Return cos and sin of position * theta^(-2j / rotary_dim), each (context, rotary_dim / 2)."""
     rates = config.rope_theta ** (-np.arange(0, config.rotary_dim, 2) / config.rotary_dim)
     angles = np.arange(config.context_length)[:, None] * rates

@@ -26,6 +26,9 @@ Weights = dict[str, FloatArray]
 # rows: ours above each other; columns: the same, transposed (GPT-2's Conv1D); heads: (H, ours, D) interleaved (NeoX)
 Form = Literal["rows", "columns", "heads"]
 
+# Which linear layers (and LayerNorms) carry a bias; any: as the config says.
+Biases = Literal["any", "qkv", "all but qkv", "all"]
+
 
 @dataclass(frozen=True)
 class Part:
@@ -44,6 +47,7 @@ class Layout:
     model_type: str
     prefix: str  # their name of the inner model; some published files leave it out
     parts: tuple[Part, ...]
+    biases: Biases = "any"
     unscaled_attention: bool = False  # scores are not divided by sqrt(D): wq carries the factor
 
 
@@ -113,12 +117,12 @@ LAYOUTS: dict[str, Layout] = {
     for layout in (
         Layout("LlamaForCausalLM", "llama", "model.", _GATED),
         Layout("MistralForCausalLM", "mistral", "model.", _GATED),
-        Layout("Qwen2ForCausalLM", "qwen2", "model.", _GATED),
+        Layout("Qwen2ForCausalLM", "qwen2", "model.", _GATED, "qkv"),
         Layout("Qwen3ForCausalLM", "qwen3", "model.", _llama_parts(gated=True, qk_norm=True)),
         Layout("ArceeForCausalLM", "arcee", "model.", _llama_parts(gated=False, qk_norm=False)),
-        Layout("GPT2LMHeadModel", "gpt2", "transformer.", _GPT2),
-        Layout("GPTNeoForCausalLM", "gpt_neo", "transformer.", _GPT_NEO, unscaled_attention=True),
-        Layout("GPTNeoXForCausalLM", "gpt_neox", "gpt_neox.", _GPT_NEOX),
+        Layout("GPT2LMHeadModel", "gpt2", "transformer.", _GPT2, "all"),
+        Layout("GPTNeoForCausalLM", "gpt_neo", "transformer.", _GPT_NEO, "all but qkv", unscaled_attention=True),
+        Layout("GPTNeoXForCausalLM", "gpt_neox", "gpt_neox.", _GPT_NEOX, "all"),
     )
 }
 
@@ -145,15 +149,14 @@ def layout_for(config: ModelConfig) -> Layout:
 def _rms_class(config: ModelConfig) -> str:
     if config.position != "rope" or config.parallel_residual or config.rotary_fraction != 1:
         return ""
-    if _windowed(config):
-        everywhere = len(set(config.local_layers)) == config.n_layers
-        plain = config.activation == "swiglu" and not (config.bias or config.qk_norm)
-        return "MistralForCausalLM" if plain and everywhere else ""
-    if config.activation == "swiglu" and config.qk_norm:
-        return "" if config.bias else "Qwen3ForCausalLM"
+    if config.activation != "swiglu":
+        return "" if config.qk_norm or _windowed(config) else "ArceeForCausalLM"
     if config.qk_norm:
-        return ""
-    return "LlamaForCausalLM" if config.activation == "swiglu" else "ArceeForCausalLM"
+        return "" if config.bias else "Qwen3ForCausalLM"
+    if not _windowed(config):
+        return "LlamaForCausalLM"
+    everywhere = len(set(config.local_layers)) == config.n_layers
+    return "MistralForCausalLM" if everywhere and not config.bias else "Qwen2ForCausalLM"
 
 
 def _layer_norm_class(config: ModelConfig) -> str:
@@ -212,9 +215,21 @@ def _llama_settings(config: ModelConfig, layout: Layout) -> dict[str, Any]:
     }
     if layout.model_type == "mistral":
         return settings | {"sliding_window": config.local_window}
-    if layout.model_type == "qwen3":
-        return settings | {"attention_bias": False, "use_sliding_window": False}
+    if layout.model_type in ("qwen2", "qwen3"):
+        return settings | _qwen_windows(config)
     return settings | {"attention_bias": config.bias, "mlp_bias": config.bias}
+
+
+def _qwen_windows(config: ModelConfig) -> dict[str, Any]:
+    if not _windowed(config):
+        return {"attention_bias": False, "use_sliding_window": False}
+    kinds = {True: "sliding_attention", False: "full_attention"}
+    return {
+        "attention_bias": False,
+        "use_sliding_window": True,
+        "sliding_window": config.local_window,
+        "layer_types": [kinds[i in config.local_layers] for i in range(config.n_layers)],
+    }
 
 
 def _gpt2_settings(config: ModelConfig) -> dict[str, Any]:
@@ -277,34 +292,28 @@ def to_theirs(layout: Layout, config: ModelConfig, weights: Mapping[str, FloatAr
     table = position_table(config, ours)
     if table is not None:
         ours["pos_embeddings.weight"] = table  # fixed sinusoids become a learned table of the same values
-    biased = layout.model_type in ("gpt2", "gpt_neo", "gpt_neox")
     theirs: Weights = {}
     for part, i in _each_part(layout.parts, config):
         names = [name.format(i=i) for name in part.ours]
         target = part.theirs.format(i=i)
         rows = [ours[f"{name}.weight"] * _q_factor(layout, config, name) for name in names]
         theirs[f"{target}.weight"] = _join(part, config, rows)
-        if f"{names[0]}.bias" in ours or (biased and _takes_bias(layout, part)):
-            absent = [np.zeros(len(row), np.float32) for row in rows]
-            biases = [ours.get(f"{name}.bias", zero) for name, zero in zip(names, absent, strict=True)]
-            biases = [bias * _q_factor(layout, config, name) for name, bias in zip(names, biases, strict=True)]
-            if not _takes_bias(layout, part):
-                _refuse_bias(target, biases)
-                continue
+        zeros = [np.zeros(len(row), np.float32) for row in rows]
+        biases = [ours.get(f"{name}.bias", zero) for name, zero in zip(names, zeros, strict=True)]
+        biases = [bias * _q_factor(layout, config, name) for name, bias in zip(names, biases, strict=True)]
+        if _takes_bias(layout, part, f"{names[0]}.bias" in ours):
             theirs[f"{target}.bias"] = _join(part, config, biases)
+        elif any(bias.any() for bias in biases):
+            raise DataError(f"transformers: {layout.architecture} has no bias in {target}; the model's is not zero")
     return theirs
 
 
-def _refuse_bias(target: str, biases: list[FloatArray]) -> None:
-    if any(bias.any() for bias in biases):
-        raise DataError(f"transformers: {target} has no bias in this class; the model's is not zero")
-
-
-def _takes_bias(layout: Layout, part: Part) -> bool:
-    """Whether their class has a bias there: GPT-Neo has none on q, k and v, nobody on embeddings or the head."""
+def _takes_bias(layout: Layout, part: Part, has_one: bool) -> bool:
+    """Whether their class has a bias there; nobody has one on embeddings or the head."""
     if "embeddings" in part.ours[0] or part.ours[0] == "head":
         return False
-    return layout.model_type != "gpt_neo" or part.ours[0] not in _QKV
+    in_qkv = part.ours[0] in _QKV
+    return {"any": has_one, "qkv": in_qkv, "all but qkv": not in_qkv, "all": True}[layout.biases]
 
 
 def to_ours(

@@ -15,6 +15,7 @@ from tinylm.interop.checkpoint import Checkpoint
 from tinylm.interop.gguf_export import check_gguf, write_gguf
 from tinylm.interop.hf_export import check_hf, write_hf
 from tinylm.interop.llama2c_export import check_llama2c, write_llama2c
+from tinylm.interop.onnx_export import check_onnx, write_onnx
 from tinylm.modelfile import read_model
 from tinylm.presets import PRESETS
 from tinylm.tokenizer import Tokenizer, load_tokenizer
@@ -53,6 +54,7 @@ TARGETS = {
     "hf": Target(check_hf, write_hf, ("f32", "f16", "bf16"), is_folder=True),
     "gguf": Target(check_gguf, write_gguf, ("f16", "q8_0", "f32"), is_folder=False),
     "llama2c": Target(check_llama2c, write_llama2c, ("f32",), is_folder=False),
+    "onnx": Target(check_onnx, write_onnx, ("f32",), is_folder=False),
 }
 
 
