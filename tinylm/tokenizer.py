@@ -92,9 +92,17 @@ class Tokenizer(ABC):
         return self._token_bytes
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of `ids`: the join of their bytes, undecodable bytes as U+FFFD."""
+        """Return the text of `ids`: the join of their bytes, undecodable bytes as U+FFFD.
+
+        Ids past the vocabulary add nothing: some models pad their embedding.
+        """
         table = self._token_bytes
-        return b"".join([table[token] for token in ids]).decode("utf-8", errors="replace")
+        return b"".join([table[token] for token in ids if token < len(table)]).decode("utf-8", errors="replace")
+
+    @cached_property
+    def adds_prefix_space(self) -> bool:
+        """Whether every text is encoded with a space before it, as foreign SentencePiece models do by default."""
+        return self.decode(self.encode("a")) == " a"
 
     def with_specials(self, bos_id: int | None, eos_id: int | None) -> Tokenizer:
         """Return this tokenizer with its document marks set, as a model file records them."""
