@@ -92,7 +92,7 @@ def _spread(
     @functools.wraps(command)
     def wrapper(*args: Any, **values: Any) -> None:
         given = {flag: values.pop(flag) for flag in flags}
-        values[name] = build({flag: value for flag, value in given.items() if value not in (None, [], False)})
+        values[name] = build({flag: value for flag, value in given.items() if not _unset(value)})
         command(*args, **values)
 
     signature = inspect.signature(command, eval_str=True, locals={"GenerateOptions": object})
@@ -102,6 +102,11 @@ def _spread(
     wrapper.__signature__ = signature.replace(parameters=parameters + added)  # type: ignore[attr-defined]
     wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters + added}
     return wrapper
+
+
+def _unset(value: Any) -> bool:
+    # By identity: 0 and 0.0 equal False, yet `--temperature 0` and `--top-k 0` are settings.
+    return value is None or value is False or value == []
 
 
 def _parameter(name: str, flag: _Flag, panel: str) -> inspect.Parameter:
