@@ -2,6 +2,41 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tinylm.config import GenerateOptions
+    from tinylm.engine import Engine, load_engine
+    from tinylm.errors import TinyLMError
+    from tinylm.stories import GenerateJob, generate_file, generate_story
+
 __version__ = "0.1.0"
 
-__all__ = ["__version__"]
+__all__ = [
+    "Engine",
+    "GenerateJob",
+    "GenerateOptions",
+    "TinyLMError",
+    "__version__",
+    "generate_file",
+    "generate_story",
+    "load_engine",
+]
+
+# Loaded at first use: `import tinylm` stays quick, and imports neither torch nor the engine.
+_HOMES = {
+    "Engine": "tinylm.engine",
+    "GenerateJob": "tinylm.stories",
+    "GenerateOptions": "tinylm.config",
+    "TinyLMError": "tinylm.errors",
+    "generate_file": "tinylm.stories",
+    "generate_story": "tinylm.stories",
+    "load_engine": "tinylm.engine",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

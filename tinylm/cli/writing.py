@@ -23,7 +23,8 @@ __all__ = ["add_to"]
 def story(
     options: GenerateOptions,
     engine: EngineSetup,
-    prompt: Annotated[str, typer.Argument(help="How the story begins.")] = "Once upon a time",
+    prompt: Annotated[str | None, typer.Argument(help="How the story begins.", show_default="Once upon a time")] = None,
+    theme: Annotated[str | None, typer.Option(help="What it is about, instead of PROMPT.", show_default="none")] = None,
     model: ModelPath = None,
     artifacts: ArtifactsDir = Path("artifacts"),
     json_output: Json = False,
@@ -32,6 +33,7 @@ def story(
     from tinylm.engine import load_engine
 
     out = Output(json_output)
+    prompt = _opening(prompt, theme)
     path = find_model(model, artifacts)
     started_s = time.monotonic()
     pieces = []
@@ -43,6 +45,33 @@ def story(
     out.line()
     seconds = time.monotonic() - started_s
     out.result({"prompt": prompt, "text": "".join(pieces), "model": str(path), "seconds": round(seconds, 3)})
+
+
+def _opening(prompt: str | None, theme: str | None) -> str:
+    if theme is None:
+        return "Once upon a time" if prompt is None else prompt
+    if prompt is not None:
+        raise ConfigError("story: give either PROMPT or --theme, not both")
+    from tinylm.stories.template import theme_prompt
+
+    return theme_prompt(theme)
+
+
+@engine_options
+@sampling_options
+def chat(
+    options: GenerateOptions,
+    engine: EngineSetup,
+    model: ModelPath = None,
+    artifacts: ArtifactsDir = Path("artifacts"),
+) -> None:
+    """Write stories in a conversation: openings, /theme, /again, /more, /set, /history, /export."""
+    from tinylm.engine import load_engine
+    from tinylm.stories import Chat
+
+    out = Output(as_json=False)
+    with load_engine(find_model(model, artifacts), **_single_stream(engine)) as loaded:
+        Chat(loaded, options, input, out.piece).run()
 
 
 def _single_stream(engine: EngineSetup) -> dict[str, object]:
@@ -73,6 +102,12 @@ def generate(
         list[str] | None, typer.Option(help="field=column: where a field is found.", rich_help_panel="Rows")
     ] = None,
     answer_form: Annotated[str, typer.Option(help="rows, or openai (batch lines).", rich_help_panel="Rows")] = "rows",
+    page: Annotated[
+        Path | None, typer.Option(help="HTML page of samples and quality figures.", show_default="none")
+    ] = None,
+    training: Annotated[
+        list[str] | None, typer.Option(help="Training text, to count copies on the page.", show_default="none")
+    ] = None,
     strict: Annotated[bool, typer.Option(help="Refuse the job if one row is bad.", rich_help_panel="Rows")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace another job's output.", rich_help_panel="Rows")] = False,
     artifacts: ArtifactsDir = Path("artifacts"),
@@ -109,11 +144,26 @@ def generate(
     summary = generate_file(parse(GenerateJob, settings, "generate"), terminal_progress())
     out.line(
         f"{summary.answers:,} stories of {summary.rows:,} rows in {summary.output}: {summary.output_tokens:,} tokens, "
-        f"{summary.seconds_s:.1f} s, {summary.tokens_per_s:,.0f} tokens/s"
+        f"{summary.seconds_s:.1f} s, {summary.tokens_per_s:,.0f} tokens/s, slots {summary.occupancy:.0%} full"
     )
+    if page is not None:
+        _write_page(Path(output), page, training or [])
+        out.line(f"page  {page}")
     out.result(summary.model_dump(mode="json"))
     if summary.complaint:
         raise DataError(summary.complaint)
+
+
+def _write_page(output: Path, page: Path, training: list[str]) -> None:
+    from tinylm.corpus import CorpusConfig
+    from tinylm.corpus.sources import read_documents
+    from tinylm.stories import TrainingText, write_stories_page
+
+    known = None
+    if training:
+        documents = read_documents(CorpusConfig(source="files", files=tuple(training)))
+        known = TrainingText(document for document in documents if document)
+    write_stories_page(output, page, known)
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -155,4 +205,5 @@ def add_to(app: typer.Typer) -> None:
     panel = "Stories"
     app.command("generate", rich_help_panel=panel)(generate)
     app.command("story", rich_help_panel=panel)(story)
+    app.command("chat", rich_help_panel=panel)(chat)
     app.command("compare", rich_help_panel=panel)(compare)
