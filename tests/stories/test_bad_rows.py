@@ -61,7 +61,7 @@ JSON_KINDS: dict[str, tuple[bytes, str | None]] = {
     "truth id": (b'{"prompt": "a", "id": true}', "id must be"),
     "long id": (b'{"prompt": "a", "id": "' + b"i" * 2000 + b'"}', "id of 2,000"),
     "field twice": (b'{"prompt": "a", "prompt": "b"}', "occurs twice"),
-    "1 MB prompt": (b'{"prompt": "' + b"a" * 1_000_000 + b'"}', None),  # context_full, tested below
+    "1 MB prompt": (b'{"prompt": "' + b"a" * 1_000_000 + b'"}', "1,000,000 bytes cannot fit the context of 64"),
     "1 MB beyond the limit": (b'{"prompt": "' + b"a" * 5_000_000 + b'"}', "line of 5,000,014 bytes"),
     "batch url": (b'{"custom_id": "a", "url": "/v1/chat/completions", "body": {"prompt": "a"}}', "url must be"),
     "batch body": (b'{"custom_id": "a", "method": "POST", "url": "/v1/completions", "body": 3}', "body must be"),
@@ -106,13 +106,6 @@ def test_last_line_without_newline_is_a_row(tmp_path: Path) -> None:
     assert len(rows) == 2
     _, rows = run(tmp_path / "..", "cut.jsonl", GOOD + b"\n{", overwrite=True)
     assert [row["finish_reason"] for row in rows] == ["stop", "invalid_input"]
-
-
-def test_prompt_beyond_the_context_is_answered_as_full(tmp_path: Path) -> None:
-    _, rows = run(tmp_path, "prompts.jsonl", JSON_KINDS["1 MB prompt"][0] + b"\n" + GOOD)
-    assert [row["finish_reason"] for row in rows] == ["context_full", "stop"]
-    assert "1,000,000 bytes cannot fit" in rows[0]["error"]
-    assert rows[0]["prompt"] == "a" * 200
 
 
 def test_bad_rows_have_as_many_answers_as_samples(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ class Assembly:
         self._open: dict[int, _Open] = {}
         self._samples_left: dict[int, int] = {}
         self.rows_held = 0
+        self.rows_answered = 0
 
     def expect(self, row: Row) -> None:
         """Announce a row: from now on it counts as held."""
@@ -45,6 +46,7 @@ class Assembly:
         if self._samples_left[answer.row]:
             return None
         del self._samples_left[answer.row]
+        self.rows_answered += 1
         shard.rows_left -= 1
         if shard.rows_left:
             return None

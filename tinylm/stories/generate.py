@@ -152,6 +152,7 @@ def job_summary(plan: JobPlan, total: RangeSummary, figures: RunFigures, reused_
         tokens_per_s=figures.output_tokens / wall_s,
         occupancy=figures.occupancy,
         prepare_share=figures.prepare_cpu_s / wall_s,
+        feed_share=figures.feed_cpu_s / wall_s,
         write_share=figures.write_cpu_s / wall_s,
     )
 

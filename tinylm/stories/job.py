@@ -112,6 +112,7 @@ class JobSummary(RangeSummary):
     tokens_per_s: float = Field(0.0, description="tokens written by this run per second of this run")
     occupancy: float = Field(0.0, description="share of the engine's slot time that held a request")
     prepare_share: float = Field(0.0, description="CPU seconds of reading and checking rows per second of this run")
+    feed_share: float = Field(0.0, description="CPU seconds of tokenising, submitting, collecting, likewise")
     write_share: float = Field(0.0, description="CPU seconds of writing shards per second of this run")
 
     @property

@@ -39,7 +39,6 @@ class Row:
     options: GenerateOptions
     samples: int
     error: str | None = None
-    finish_reason: str = "invalid_input"  # of a row with an error
 
 
 class RowParser:
@@ -75,7 +74,7 @@ class RowParser:
             return self._bad(index, row_id, prompt, str(error))
         if len(prompt.encode()) > self._max_prompt_bytes:
             reason = f"prompt of {len(prompt.encode()):,} bytes cannot fit the context of {self._context_length} tokens"
-            return Row(index, row_id, prompt[:_EXCERPT_CHARACTERS], options, samples, reason, "context_full")
+            return Row(index, row_id, prompt[:_EXCERPT_CHARACTERS], options, samples, reason)
         return Row(index, row_id, prompt, options, samples)
 
     def _bad(self, index: int, row_id: str, prompt: str | None, reason: str) -> Row:

@@ -66,6 +66,7 @@ class RunFigures:
     wall_s: float = 0.0
     busy_slot_s: float = 0.0
     prepare_cpu_s: float = 0.0
+    feed_cpu_s: float = 0.0
     write_cpu_s: float = 0.0
     output_tokens: int = 0
 
@@ -76,6 +77,7 @@ class RunFigures:
             wall_s=max(self.wall_s, other.wall_s),
             busy_slot_s=self.busy_slot_s + other.busy_slot_s,
             prepare_cpu_s=self.prepare_cpu_s + other.prepare_cpu_s,
+            feed_cpu_s=self.feed_cpu_s + other.feed_cpu_s,
             write_cpu_s=self.write_cpu_s + other.write_cpu_s,
             output_tokens=self.output_tokens + other.output_tokens,
         )
@@ -125,10 +127,9 @@ class _Run:
         self._max_held_rows = 2 * plan.job.rows_per_shard + 16 * self.figures.slots
         self._assembly = Assembly(plan)
         self._in_flight: dict[int, tuple[Row, int]] = {}  # ticket to (row, sample)
-        self._rows_done = 0
 
     def go(self, task: Task) -> None:
-        started_s = time.monotonic()
+        started_s, cpu_s = time.monotonic(), time.thread_time()
         inlet = Inlet("stories-reader", _chunks(self._rows()), _QUEUED_CHUNKS)
         self._outlet = Outlet("stories-writer", self._commit, _QUEUED_SHARDS)
         try:
@@ -139,7 +140,7 @@ class _Run:
             self._outlet.halt()
             self._give_up()
         figures = self.figures
-        figures.wall_s = time.monotonic() - started_s
+        figures.wall_s, figures.feed_cpu_s = time.monotonic() - started_s, time.thread_time() - cpu_s
         figures.prepare_cpu_s, figures.write_cpu_s = inlet.cpu_s, self._outlet.cpu_s
         if len(self.summaries) != len(self._numbers):
             raise DataError("prompts: the files changed while they were read; run the job again")
@@ -181,7 +182,7 @@ class _Run:
                 ticket = self._engine.submit(self._request(row.prompt, row.options, sample))
                 self._in_flight[ticket] = row, sample
             else:
-                self._answer(row, sample, "", row.finish_reason, 0, 0, row.error)
+                self._answer(row, sample, "", "invalid_input", 0, 0, row.error)
 
     def _take(self, completion: Completion) -> None:
         row, sample = self._in_flight.pop(completion.ticket)
@@ -206,7 +207,6 @@ class _Run:
         )  # fmt: skip
         shard = self._assembly.add(answer)
         if shard is not None:
-            self._rows_done += len(self._plan.shard_rows(shard[0]))
             self._outlet.put(shard)
 
     def _commit(self, shard: tuple[int, list[Answer]]) -> None:
@@ -222,7 +222,7 @@ class _Run:
     def _show(self, task: Task, elapsed_s: float) -> None:
         slot_s = elapsed_s * self.figures.slots
         task.update(
-            self._rows_done,
+            self._assembly.rows_answered,
             tokens_s=self.figures.output_tokens / elapsed_s if elapsed_s else 0.0,
             occupancy=self.figures.busy_slot_s / slot_s if slot_s else 0.0,
         )
