@@ -14,6 +14,7 @@ from tinylm.corpus.grammar.cast import draw_cast, pick
 from tinylm.corpus.grammar.phrases import MACROS
 from tinylm.corpus.grammar.plot import Plot
 from tinylm.corpus.grammar.plots_animals import PLOTS as _ANIMALS
+from tinylm.corpus.grammar.plots_days import PLOTS as _DAYS
 from tinylm.corpus.grammar.plots_friends import PLOTS as _FRIENDS
 from tinylm.corpus.grammar.plots_home import PLOTS as _HOME
 from tinylm.corpus.grammar.plots_outside import PLOTS as _OUTSIDE
@@ -23,7 +24,7 @@ __all__ = ["GRAMMAR_VERSION", "PLOTS", "Story", "write_story"]
 
 GRAMMAR_VERSION = 1  # raise it when a word of any story changes: the corpus is rebuilt then
 
-PLOTS: tuple[Plot, ...] = (*_HOME, *_FRIENDS, *_OUTSIDE, *_ANIMALS)
+PLOTS: tuple[Plot, ...] = (*_HOME, *_FRIENDS, *_OUTSIDE, *_ANIMALS, *_DAYS)
 
 
 @dataclass(frozen=True, slots=True)

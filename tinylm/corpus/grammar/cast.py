@@ -70,6 +70,7 @@ def _children(gender: str, friend_gender: str, rng: random.Random) -> dict[str, 
         "kind2": _NOUNS[friend_gender],
         "look": pick(("little", "little", "little", "young", "small"), rng),
         "rel": pick(_RELATIONS[friend_gender], rng),
+        "sibling": "brother" if gender == "m" else "sister",
         "act": act,
         "act2": act2,
     }

@@ -21,6 +21,7 @@ _TEXTS = {
     "/One beautiful day]",
     "fair": "[sunny/warm/bright/quiet/nice/lovely/fine]",
     "daytime": "[day/morning/afternoon]",
+    "scene": "[The sun was shining and the birds were singing./A soft wind blew through the trees./White clouds sailed across the blue sky./The air smelled of [flowers/grass/summer]./Bees hummed in the flowers./The leaves rustled in the wind./The grass was still wet with dew./Everything was [green/quiet/bright] and [fresh/warm/peaceful].]",
     "said_kindly": "[said/said/said with a smile/said softly/said kindly]",
     "glad": "[happy/very happy/so happy/glad/very glad]",
     "sad": "[sad/very sad/so sad/upset]",

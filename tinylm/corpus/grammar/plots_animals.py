@@ -251,7 +251,7 @@ PLOTS = (
         {"pair": _RUNNERS, "race": _RACES},
         """
         - <intro> {He} was very fast. [Nobody could run like {him}./{He} liked to run more than anything.]
-        - <fineday>, the animals had a race to {goal}. {friend} the {kind2} wanted to race too. "I will win!" said {hero}. "[I will do my best/We will see]," said {friend}.
+        - <fineday>, the animals had a race to {goal}.[ <scene>/] {friend} the {kind2} wanted to race too. "I will win!" said {hero}. "[I will do my best/We will see]," said {friend}.
         - "One, two, three, go!" They ran and ran. {hero} was [first/in front]. {He} could already see {goal}.
 
         - Then {he} heard a cry. {hero} looked back. {friend} {obstacle}. "Help!" cried {friend}.

@@ -191,7 +191,7 @@ PLOTS = (
         {"toy": _PLAYTHINGS, "places": PLACES[:1] + PLACES[3:4] + PLACES[9:10] + PLACES[1:2] + PLACES[8:9]},
         """
         - <intro> {He} had {a toy}.
-        - <fineday>, {hero} took the {toyn} to {place}. {friend} was there too. {friend} [saw/looked at] the {toyn}. "[I like your/What a
+        - <fineday>, {hero} took the {toyn} to {place}.[ <scene>/] {friend} was there too. {friend} [saw/looked at] the {toyn}. "[I like your/What a
           nice/That is a great] {toyn}! Can I [play too/have a turn/try it]?" {he2} asked.
         - "No! [It is mine/This is mine/Go away]!" said {hero}. {He} held the {toyn} tight. {friend} was sad and [sat down on the ground/walked
           away/sat down all alone].
@@ -214,7 +214,7 @@ PLOTS = (
         """
         - <intro>
         - <day>, {hero} had {a food}. {He} sat down {at} to eat it.
-        | <day>, {hero} went to {place} with {a food}. {He} was [hungry/very hungry].
+        | <day>, {hero} went to {place} with {a food}.[ <scene>/] {He} was [hungry/very hungry].
         - Then {friend} [came by/came along/sat down next to {him}]. {friend} looked at the {foodn}. {His2} tummy [rumbled/made a loud noise].
 
         - "Are you hungry?" asked {hero}. "[Yes/Yes, very]," said {friend}. "[I have nothing to eat/I lost my lunch/I forgot my lunch]."
@@ -397,7 +397,7 @@ PLOTS = (
         {"gem": KEEPSAKES, "owners": _OWNERS, "places": PLACES[:1] + PLACES[3:4] + PLACES[6:7] + PLACES[8:9]},
         """
         - <intro>
-        - <day>, {hero} was walking {at}. {He} saw {sight}. Then something [in the grass/on the ground] [shone in the sun/caught {his} eye]. It was {a gem}!
+        - <day>, {hero} was walking {at}.[ <scene>/] {He} saw {sight}. Then something [in the grass/on the ground] [shone in the sun/caught {his} eye]. It was {a gem}!
         - "[How pretty/How nice/Wow]!" said {hero}. {He} put the {gemn} in {his} pocket. {He} wanted to keep it.
 
         - A little later, {hero} saw {owner}. {Oshort} {oclue}. "What is wrong?" asked {hero}.

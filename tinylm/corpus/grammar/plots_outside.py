@@ -207,7 +207,7 @@ PLOTS = (
         {"flyer": _FLYERS, "helps": _HELPS, "places": PLACES[:1] + PLACES[2:4] + PLACES[8:11]},
         """
         - <intro>
-        - One windy [day/morning/afternoon], {he} went to {place} with {his} {flyer}. {hero} [ran and laughed/was so happy/had a lot of fun].
+        - One windy [day/morning/afternoon], {he} went to {place} with {his} {flyer}. {hero} [ran and laughed/was so happy/had a lot of fun/skipped along the path].
         - Then a strong wind came. It took the {flyern} and blew it up, up, up. The {flyern} got stuck in a tall tree.
         - "Oh no! My {flyern}!" {hero} [cried/shouted].
 
@@ -228,7 +228,7 @@ PLOTS = (
         {"babies": _BABIES, "places": PLACES[:1] + PLACES[2:3] + PLACES[4:5] + PLACES[8:11]},
         """
         - <intro>
-        - <fineday>, {hero} [went for a walk/was playing] {at}. {He} heard a small sound. [Behind a stone/Under a bush/In the grass], {he} found a [little/tiny] {baby}. It was all alone. It {sound} and [looked very sad/looked lost].
+        - <fineday>, {hero} [went for a walk/was playing] {at}.[ <scene>/] {He} heard a small sound. [Behind a stone/Under a bush/In the grass], {he} found a [little/tiny] {baby}. It was all alone. It {sound} and [looked very sad/looked lost].
         - "[Hello, little one/Oh, you poor little thing]!" said {hero}. "[Where is your mother/Did you lose your mother]?"
 
         - {hero} picked the {baby} up very gently. [It was soft and warm./{He} could feel its little heart.] [{He} wanted to keep it./"Can I keep it?" {he} thought.] But the {baby} [looked at {him} with sad eyes/needed its mother].
