@@ -24,7 +24,7 @@ from tinylm.train.loss import next_token_loss
 from tinylm.train.optim import Optimizers
 from tinylm.train.workers import GradientWorkers, LossFunction
 
-__all__ = ["Plan", "flops_per_token", "loss_function", "make_plan"]
+__all__ = ["Plan", "flops_per_token", "loss_function", "machine_speed", "make_plan", "measure_speed"]
 
 _log = logging.getLogger(__name__)
 _WARMUP_STEPS, _TIMED_STEPS, _TIMED_S = 2, 12, 3.0
@@ -53,7 +53,7 @@ def make_plan(config: TrainConfig, shape: ModelConfig, processes: int) -> Plan:
     Raises: ConfigError if the asked device is absent or the rows cannot be shared out.
     """
     device = _device(config)
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and _has_bf16(device))
+    bf16 = _wants_bf16(config, device)
     budget_s = config.minutes * 60
     compiled = config.compile == "on" or (config.compile == "auto" and device == "cuda" and budget_s >= _COMPILE_MIN_S)
     cores = _cores(config)
@@ -66,7 +66,7 @@ def make_plan(config: TrainConfig, shape: ModelConfig, processes: int) -> Plan:
     ]
     plan = Plan(config.steps, device, bf16, compiled, workers, max(1, cores // workers), processes, 0.0, 0.0, reasons)
     torch.set_num_threads(plan.threads)
-    speed = _matmul_flops(plan)
+    speed = measure_speed(device, bf16, cores)
     if config.steps:
         return _with(plan, matmul_flops=speed, reasons=[*reasons, f"{config.steps} steps as asked"])
     step_s = _calibrate(config, shape, plan)
@@ -130,17 +130,31 @@ def _seconds(step: Callable[[], None]) -> float:
     return statistics.median(times)
 
 
-def _matmul_flops(plan: Plan) -> float:
-    size = 4096 if plan.device == "cuda" else 768
-    dtype = torch.bfloat16 if plan.bf16 else torch.float32
-    a = torch.ones(size, size, device=plan.device, dtype=dtype)
+def measure_speed(device: str, bf16: bool, cores: int) -> float:
+    """Return floating-point operations per second of a large matrix product on `cores` cores or the GPU."""
+    size = 4096 if device == "cuda" else 768
+    a = torch.ones(size, size, device=device, dtype=torch.bfloat16 if bf16 else torch.float32)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if device == "cpu" else before)
 
     def product() -> None:
         torch.mm(a, a)
-        if plan.device == "cuda":
+        if device == "cuda":
             torch.cuda.synchronize()
 
-    return plan.workers * 2 * size**3 / _seconds(product)
+    seconds = _seconds(product)
+    torch.set_num_threads(before)
+    return (cores if device == "cpu" else 1) * 2 * size**3 / seconds
+
+
+def machine_speed(config: TrainConfig) -> float:
+    """Return what `recommend` needs to know of this machine: operations per second on what `config` would use."""
+    device = _device(config)
+    return measure_speed(device, _wants_bf16(config, device), _cores(config))
+
+
+def _wants_bf16(config: TrainConfig, device: str) -> bool:
+    return config.precision == "bf16" or (config.precision == "auto" and _has_bf16(device))
 
 
 def _device(config: TrainConfig) -> str:

@@ -1,0 +1,99 @@
+"""Which model to train in the minutes given: shape, vocabulary and batch from a short measurement of this machine.
+
+The table is the measured or published compute-optimal ladder of docs/TRAINING.md: a shape is chosen by the
+floating-point operations that the budget buys, so that it sees enough tokens per weight; the vocabulary follows
+the width, because on a CPU every entry costs time in the head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tinylm.config import ModelConfig
+from tinylm.train.config import TrainConfig
+
+__all__ = ["Recipe", "recommend", "scaled_shape"]
+
+_STEP_EFFICIENCY = 0.55  # of a large matrix product's speed, measured for a whole training step on 2 cores (2026-11)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings for the tokenizer and training stages, and why."""
+
+    vocab_size: int
+    train: TrainConfig
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Rung:
+    upto_flops: float  # of the whole run
+    d_model: int
+    n_layers: int
+    vocab_size: int
+    context: int
+    batch_tokens: int
+
+
+_LADDER = (
+    _Rung(4e12, 96, 3, 1024, 256, 1024),
+    _Rung(8e13, 128, 4, 2048, 256, 1024),
+    _Rung(6e14, 192, 6, 4096, 256, 2048),
+    _Rung(1e16, 256, 8, 4096, 512, 8192),
+    _Rung(3e17, 384, 8, 8192, 512, 32_768),
+    _Rung(float("inf"), 512, 8, 8192, 512, 131_072),
+)
+
+
+def recommend(minutes: float, text_bytes: int, matmul_flops: float) -> Recipe:
+    """Return the recipe for `minutes` of training on `text_bytes` of text.
+
+    Args: matmul_flops: measured speed of this machine's matrix products, per second (`plan.measure_speed`).
+    """
+    flops = minutes * 60 * matmul_flops * _STEP_EFFICIENCY
+    rung = next(rung for rung in _LADDER if flops <= rung.upto_flops)
+    vocab_size = min(rung.vocab_size, max(512, text_bytes // 400))
+    shape = scaled_shape(rung.d_model, rung.n_layers, vocab_size, rung.context)
+    tokens = flops / (6.0 * _weights_in_products(shape))
+    passes = tokens * 3.7 / max(1, text_bytes)
+    decay = 0.1 if passes > 3 else 0.0
+    config = TrainConfig(
+        model=shape,
+        minutes=minutes,
+        batch_tokens=rung.batch_tokens,
+        short_context=rung.context // 2,
+        weight_decay=decay,
+    )
+    reasons = (
+        f"{minutes:g} minutes at {matmul_flops / 1e9:.0f} GFLOP/s, {_STEP_EFFICIENCY:.0%} of it used: {flops:.1e} operations",
+        f"width {rung.d_model}, {rung.n_layers} layers: about {tokens / 1e6:.1f} M tokens, "
+        f"{tokens / _weights_in_products(shape):.0f} per weight",
+        f"vocabulary {vocab_size}: every entry costs time in the head"
+        + (", and this text is small" if vocab_size < rung.vocab_size else ""),
+        f"{passes:.1f} passes over {text_bytes / 1e6:.1f} MB: "
+        + ("weight decay 0.1 against over-fitting" if decay else "no weight decay needed"),
+    )
+    return Recipe(vocab_size, config, reasons)
+
+
+def scaled_shape(d_model: int, n_layers: int, vocab_size: int, context: int) -> ModelConfig:
+    """Return a shape in the Qwen3 layout: heads of 64 (48 at width 96), SwiGLU of 2.5 times the width."""
+    heads = max(2, d_model // 64)
+    return ModelConfig(
+        vocab_size=vocab_size,
+        context_length=context,
+        n_layers=n_layers,
+        n_heads=heads,
+        n_kv_heads=heads,
+        d_model=d_model,
+        d_ff=-(-d_model * 5 // 2 // 64) * 64,
+        tied_embeddings=False,
+        qk_norm=True,
+        norm_eps=1e-6,
+    )
+
+
+def _weights_in_products(shape: ModelConfig) -> int:
+    per_layer = 4 * shape.d_model**2 + 3 * shape.d_model * shape.d_ff
+    return shape.n_layers * per_layer + shape.vocab_size * shape.d_model
