@@ -5,9 +5,12 @@ All times are nanoseconds of one steady clock (`time.monotonic_ns` and C++ `stea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["Backend", "Outcome"]
 
@@ -23,7 +26,7 @@ class Outcome:
     prompt_tokens: int
     output_tokens: int
     digest: int = 0
-    token_times_ns: tuple[int, ...] = ()
+    token_times_ns: Sequence[int] | NDArray[np.int64] = ()
     error: str | None = None
 
 
@@ -44,7 +47,10 @@ class Backend(Protocol):
         """Return requests finished since the last call; wait for one at most `timeout_s`."""
 
     def facts(self) -> Mapping[str, object]:
-        """Return what the set-up says of itself: instruction set, bytes, step times."""
+        """Return what the set-up says of itself: instruction set, bytes of weights and caches."""
+
+    def step_s(self) -> Mapping[str, float]:
+        """Return seconds spent so far by part of a step; empty when the backend does not say."""
 
     def close(self) -> None:
         """Stop; unfinished requests are dropped."""

@@ -113,7 +113,7 @@ def drive(
     at_edge()
     while not run.window_over(backend.now_ns()):
         run.step()
-    recording.stop_ns = backend.now_ns()
+    recording.stop_ns = backend.now_ns() + 1  # a request due this very moment is inside
     at_edge()
     give_up_ns = recording.stop_ns + int(window.run_out_s * 1e9)
     while run.measured_open and backend.now_ns() < give_up_ns:

@@ -28,7 +28,7 @@ def cell_histograms(recording: Recording) -> dict[str, LatencyHistogram]:
 def _latencies(records: Sequence[RequestRecord]) -> Latencies:
     good = [record for record in records if record.outcome.error is None]
     scheduled, submitted, collected, started, first, finished = _times(good)
-    gaps = [np.diff(np.asarray(r.outcome.token_times_ns, dtype=np.int64)) for r in good if r.outcome.token_times_ns]
+    gaps = [np.diff(np.asarray(r.outcome.token_times_ns, dtype=np.int64)) for r in good]
     return {
         "queue": started - scheduled,
         "ttft": first - scheduled,

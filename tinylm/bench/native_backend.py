@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -16,6 +15,8 @@ from tinylm.config import GenerateOptions
 from tinylm.engine import Completion, Request, load_engine
 
 __all__ = ["NativeBackend"]
+
+_PARTS = ("gemm", "attention", "head", "sampling", "rest")
 
 
 class NativeBackend:
@@ -36,8 +37,7 @@ class NativeBackend:
         self._engine = load_engine(model, replicas=replicas, threads_per_replica=threads, max_batch=batch, isa=isa)
         self._slots = replicas * batch
         self._options, self._seeds = options, seeds
-        tokenizer = self._engine.tokenizer
-        self._prompts = [tokenizer.encode(prompt) for prompt in prompts]
+        self._prompts = [self._engine.encode(prompt) for prompt in prompts]
         self._rng = np.random.Generator(np.random.Philox(seeds.prompts))
         self._order: list[int] = []
 
@@ -56,9 +56,12 @@ class NativeBackend:
         return [_outcome(completion) for completion in self._engine.collect(timeout_s)]
 
     def facts(self) -> Mapping[str, object]:
-        info: Any = self._engine.info
-        names = ("isa", "weights_bytes", "kv_bytes", "model_digest", "precision")
-        return {name: getattr(info, name) for name in names if hasattr(info, name)}
+        info = self._engine.info
+        return {"isa": info.isa, "weights_bytes": info.weights_bytes, "kv_bytes": info.kv_bytes}
+
+    def step_s(self) -> Mapping[str, float]:
+        stats = self._engine.stats()
+        return {part: getattr(stats, f"{part}_ns") / 1e9 for part in _PARTS}
 
     def close(self) -> None:
         self._engine.close()
@@ -81,6 +84,6 @@ def _outcome(completion: Completion) -> Outcome:
         prompt_tokens=completion.prompt_tokens,
         output_tokens=completion.output_tokens,
         digest=digest,
-        token_times_ns=tuple(completion.token_times_ns or ()),
+        token_times_ns=completion.token_times_ns,
         error=completion.error,
     )

@@ -55,7 +55,10 @@ class NullBackend:
         return done
 
     def facts(self) -> Mapping[str, object]:
-        return {"isa": "none", "weights_bytes": 0}
+        return {"isa": "none"}
+
+    def step_s(self) -> Mapping[str, float]:
+        return {}
 
     def close(self) -> None:
         self._busy.clear()
@@ -116,6 +119,9 @@ class DelayedBackend:
 
     def facts(self) -> Mapping[str, object]:
         return self._inner.facts()
+
+    def step_s(self) -> Mapping[str, float]:
+        return self._inner.step_s()
 
     def close(self) -> None:
         self._inner.close()

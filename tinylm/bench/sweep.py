@@ -46,8 +46,8 @@ class Sweep:
         self.cells = plan_cells(cfg, [model["precision"] for model in self.facts["models"]])
 
     def pending(self) -> list[CellSpec]:
-        """Return the cells that have no result yet, in running order."""
-        return [cell for cell in self.cells if not self._path(cell).exists()]
+        """Return the cells that have no figures yet, in running order; one that failed is tried again."""
+        return [cell for cell in self.cells if "figures" not in self._result(cell)]
 
     def run(self, cell: CellSpec) -> Result:
         """Measure one cell in a fresh process, keep its result, and return it. A failure is a result too."""
@@ -60,9 +60,14 @@ class Sweep:
         return result
 
     def finish(self) -> dict[str, Any]:
-        """Write the tables and run.json, drop the partial results, and return a summary."""
-        results = {cell: json.loads(self._path(cell).read_text()) for cell in self.cells}
+        """Write the tables and run.json, drop the partial results, and return a summary.
+
+        Raises: StageError if no cell succeeded; nothing is written then.
+        """
+        results = {cell: self._result(cell) for cell in self.cells}
         good = {cell: result for cell, result in results.items() if "figures" in result}
+        if not good:
+            raise StageError(f"sweep: every cell failed; first error: {results[self.cells[0]]['error']}")
         write_run(
             self.out_dir,
             self.facts,
@@ -113,7 +118,7 @@ class Sweep:
             return load.rate_rps
         for other in self.cells:
             if other.role == "calibrate" and other.setup_id == cell.setup_id:
-                figures = json.loads(self._path(other).read_text()).get("figures")
+                figures = self._result(other).get("figures")
                 if figures and figures["requests_per_s"] > 0:
                     return float(figures["requests_per_s"] * load.share)
         raise StageError(f"{cell.load} of capacity: the capacity of {cell.setup_id} could not be measured")
@@ -132,6 +137,11 @@ class Sweep:
         if figures and model.get("macs_per_token"):
             row["gmac_per_s"] = figures["tokens_per_s"] * model["macs_per_token"] / 1e9
         return row
+
+    def _result(self, cell: CellSpec) -> Result:
+        path = self._path(cell)
+        result: Result = json.loads(path.read_text()) if path.exists() else {}
+        return result
 
     def _path(self, cell: CellSpec) -> Path:
         return self._scratch / f"{cell.cell_id}.json"
@@ -194,19 +204,15 @@ def run_sweep(
     Args: model_path: one model file, or several to compare; None for the null backend.
           context: facts for run.json that the library cannot know: git commit, profile, schedule.
           run_cell: how one cell is run; a flow passes its task here.
-    Raises: StageError if every cell failed.
+    Raises: StageError if no cell succeeded; the failed ones are tried again next time.
     """
     if (out_dir / "run.json").exists():
         return summarise(out_dir)
     models = [model_path] if isinstance(model_path, Path) else list(model_path or [])
     sweep = Sweep(cfg, models, out_dir, context)
     with progress.task("sweep", total=len(sweep.cells), unit="cells") as task:
-        for cell in sweep.pending():
-            result = run_cell(sweep, cell)
-            figures = result.get("figures", {})
-            task.update(len(sweep.cells) - len(sweep.pending()), tokens_per_s=figures.get("tokens_per_s", 0.0))
-    summary = sweep.finish()
-    if summary["failed"] == summary["cells"]:
-        errors = {cell["error"] for cell in read_run(out_dir).cells if cell["error"]}
-        raise StageError(f"sweep: every cell failed; first error: {sorted(errors)[0]}")
-    return summary
+        waiting = sweep.pending()
+        for done, cell in enumerate(waiting, len(sweep.cells) - len(waiting) + 1):
+            figures = run_cell(sweep, cell).get("figures", {})
+            task.update(done, tokens_per_s=figures.get("tokens_per_s", 0.0))
+    return sweep.finish()

@@ -9,6 +9,7 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +49,15 @@ def run_job(job: CellJob) -> dict[str, Any]:
     load_s = time.monotonic() - loading_s
     try:
         _touch(backend, job.cell.replicas)
-        edges: list[Counters] = []
-        recording = _drive(backend, job, edges)
+        edges: list[tuple[Counters, Mapping[str, float]]] = []
+        recording = _drive(backend, job, lambda: edges.append((Counters.read(), backend.step_s())))
         facts = dict(backend.facts())
     finally:
         backend.close()
-    return _result(job, recording, Activity.between(*edges[:2]), backend.slots) | {
-        "facts": facts
-        | {"load_s": load_s, "base_rss_bytes": base_rss, "peak_rss_bytes": _peak_rss_bytes(), "yardstick": speed}
-    }
+    (before, parts_before), (after, parts_after) = edges
+    facts["step_s"] = {part: seconds - parts_before[part] for part, seconds in parts_after.items()}
+    facts |= {"load_s": load_s, "base_rss_bytes": base_rss, "peak_rss_bytes": _peak_rss_bytes(), "yardstick": speed}
+    return _result(job, recording, Activity.between(before, after), backend.slots) | {"facts": facts}
 
 
 def _open_backend(job: CellJob) -> Backend:
@@ -84,13 +85,13 @@ def _open_backend(job: CellJob) -> Backend:
 def _touch(backend: Backend, replicas: int) -> None:
     """Answer a few requests before any clock starts, so that first-use costs are not in the figures."""
     for index in range(_PAGE_FAULT_REQUESTS * replicas):
-        backend.submit(-1 - index if isinstance(backend, NullBackend) else index)
+        backend.submit(index)
     done = 0
     while done < _PAGE_FAULT_REQUESTS * replicas:
         done += len(backend.collect(1.0))
 
 
-def _drive(backend: Backend, job: CellJob, edges: list[Counters]) -> Recording:
+def _drive(backend: Backend, job: CellJob, at_edge: Callable[[], None]) -> Recording:
     cfg, load = job.sweep, Load.parse(job.cell.load)
     offline = load.kind == "offline"
     window = Window(
@@ -102,7 +103,7 @@ def _drive(backend: Backend, job: CellJob, edges: list[Counters]) -> Recording:
     )
     begin_ns = backend.now_ns()
     source = open_source(load, job.rate_rps, begin_ns, [cfg.seeds.arrivals, job.cell.repeat])
-    return drive(backend, source, window, begin_ns, lambda: edges.append(Counters.read()))
+    return drive(backend, source, window, begin_ns, at_edge)
 
 
 def _result(job: CellJob, recording: Recording, activity: Activity, slots: int) -> dict[str, Any]:
