@@ -98,7 +98,7 @@ def test_bad_json_row_at_any_place_costs_only_itself(kind: str, tmp_path: Path) 
             assert len(row["error"]) < 1000
     assert summary.bad_rows == (0 if reason is None else 3)
     assert summary.exit_code == (0 if reason is None else 2)
-    assert reason is None or f"row 0: {rows[0]['error']} (3 bad rows in all)" in str(summary.complaint)
+    assert reason is None or f"prompts.jsonl line 1: {rows[0]['error']} (3 bad rows in all)" in str(summary.complaint)
 
 
 def test_last_line_without_newline_is_a_row(tmp_path: Path) -> None:
@@ -209,6 +209,6 @@ def test_strict_refuses_before_any_work(tmp_path: Path) -> None:
     lines = [{"prompt": "a", "id": "x"}, {"prompt": "b", "id": "x"}, {"prompt": 3}]
     (tmp_path / "p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     job = GenerateJob(prompts=(str(tmp_path / "p.jsonl"),), output=str(tmp_path / "out"), strict=True)
-    with pytest.raises(DataError, match=r"row 1: id 'x' was used before \(2 of 3 rows are bad\)"):
+    with pytest.raises(DataError, match=r"p.jsonl line 2: id 'x' was used before \(2 of 3 rows are bad\)"):
         generate_file(job, engine=engine)
     assert engine.submitted == 0

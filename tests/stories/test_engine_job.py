@@ -78,7 +78,7 @@ def test_rows_of_every_kind_share_a_batch(story_model: Path, tmp_path: Path) -> 
     assert rows[5]["seed"] == 5
     assert rows[6]["finish_reason"] == "invalid_input"
     assert summary.complaint is not None
-    assert "row 1: prompt" in summary.complaint
+    assert "prompts.jsonl line 2: the prompt has 1201 tokens" in summary.complaint
     assert "2 bad rows" in summary.complaint
 
 

@@ -228,4 +228,4 @@ def test_prompts_that_change_while_they_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("output", ["stories", "stories.jsonl"])
 def test_kills_at_random_moments(output: str, tmp_path: Path) -> None:
-    assert kill_and_compare(tmp_path, rows=2000, kills=4, model="", output=output, seed=7) == 4
+    assert kill_and_compare(tmp_path, rows=1000, kills=3, model="", output=output, seed=7) == 3

@@ -147,6 +147,7 @@ def job_summary(plan: JobPlan, total: RangeSummary, figures: RunFigures, reused_
         output=plan.job.output,
         model_digest=plan.model_digest,
         shards=plan.n_shards,
+        first_bad_place=None if total.first_bad_row is None else plan.place(total.first_bad_row),
         reused_rows=reused_rows,
         seconds_s=figures.wall_s,
         tokens_per_s=figures.output_tokens / wall_s,

@@ -86,7 +86,8 @@ class RangeSummary(Config):
     output_tokens: int = 0
     failures: dict[str, int] = Field({}, description="bad rows by kind")
     finish_reasons: dict[str, int] = Field({}, description="answers by finish reason")
-    first_bad: str | None = Field(None, description="row number and reason of the first bad row")
+    first_bad_row: int | None = Field(None, description="number of the first bad row, counted from 0")
+    first_bad: str | None = Field(None, description="its reason")
 
     def __add__(self, other: RangeSummary) -> RangeSummary:
         """Return the summary of both ranges; `self` comes first in row order."""
@@ -97,7 +98,8 @@ class RangeSummary(Config):
             output_tokens=self.output_tokens + other.output_tokens,
             failures=_merged(self.failures, other.failures),
             finish_reasons=_merged(self.finish_reasons, other.finish_reasons),
-            first_bad=self.first_bad or other.first_bad,
+            first_bad_row=other.first_bad_row if self.first_bad_row is None else self.first_bad_row,
+            first_bad=other.first_bad if self.first_bad_row is None else self.first_bad,
         )
 
 
@@ -107,6 +109,7 @@ class JobSummary(RangeSummary):
     output: str
     model_digest: str
     shards: int
+    first_bad_place: str | None = Field(None, description="file and line of the first bad row")
     reused_rows: int = Field(0, description="rows found whole from an earlier run")
     seconds_s: float = 0.0
     tokens_per_s: float = Field(0.0, description="tokens written by this run per second of this run")
@@ -126,7 +129,10 @@ class JobSummary(RangeSummary):
         if not self.bad_rows:
             return None
         rest = "" if self.bad_rows == 1 else f" ({self.bad_rows} bad rows in all)"
-        return f"bad row: {self.first_bad}{rest}; every other row of {self.rows} was answered: see {self.output}"
+        return (
+            f"{self.first_bad_place}: {self.first_bad}{rest}; "
+            f"every other row of {self.rows} was answered, the bad ones are marked invalid_input in {self.output}"
+        )
 
     @property
     def exit_code(self) -> int:

@@ -60,6 +60,15 @@ class JobPlan(Config):
             "settings": self.job.text_settings(),
         }
 
+    def place(self, row: int) -> str:
+        """Return where a row stands, for people: its file, and its line or its row below the header."""
+        for path, known in zip(self.paths, self.inputs, strict=True):
+            if row < known.rows:
+                unit = "line" if known.kind in ("txt", "jsonl") else "row"
+                return f"{path or 'the openings'} {unit} {row + 1}"
+            row -= known.rows
+        raise IndexError(f"the job has {self.rows} rows")
+
     def shard_rows(self, number: int) -> range:
         """Return the input rows of shard `number`."""
         size = self.job.rows_per_shard
@@ -121,9 +130,9 @@ def check_rows_first(plan: JobPlan, parser: RowParser) -> None:
         ids.add(key)
         if error is not None:
             bad += 1
-            first = first or f"row {index}: {error}"
+            first = first or f"{plan.place(index)}: {error}"
     if first is not None:
-        raise DataError(f"bad row: {first} ({bad} of {plan.rows} rows are bad); nothing was generated (strict)")
+        raise DataError(f"{first} ({bad} of {plan.rows} rows are bad); nothing was generated (strict)")
 
 
 def plan_sources(plan: JobPlan) -> list[Any]:

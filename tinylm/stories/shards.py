@@ -75,7 +75,8 @@ def summarize(answers: Sequence[Answer]) -> RangeSummary:
         output_tokens=sum(answer.output_tokens for answer in answers),
         failures=failures,
         finish_reasons=dict(sorted(reasons.items())),
-        first_bad=None if first is None else f"row {first[0]}: {first[1]}",
+        first_bad_row=None if first is None else first[0],
+        first_bad=None if first is None else first[1],
     )
 
 
