@@ -221,7 +221,8 @@ class Engine:
 
     def stats(self) -> EngineStats:
         """Return counters of the work done so far."""
-        return EngineStats(**self._native.stats())
+        with _translated(None):
+            return EngineStats(**self._native.stats())
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -238,7 +239,7 @@ class Engine:
         if not isinstance(prompt, str):
             ids = list(prompt)
             return ids or self._begin(ids)
-        ids = list(prompt.encode()) if self._model.tokenizer_kind == "bytes" else self.tokenizer.encode(prompt)
+        ids = _byte_ids(prompt) if self._model.tokenizer_kind == "bytes" else self.tokenizer.encode(prompt)
         return self._begin(ids) + ids
 
     def generate(
@@ -288,7 +289,7 @@ class Engine:
         """Return the log-probability of each token after the first, given all before it; float32 (T - 1)."""
         window = self.info.context_length
         pieces = [tokens[at : at + window + 1] for at in range(0, max(0, len(tokens) - 1), window)]
-        parts = list(self._pipeline(iter(pieces), self._submit_score, lambda result, _: result.take_log_probs()))
+        parts = list(self._pipeline(iter(pieces), self._submit_score, _cost))
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
     def logits(self, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
@@ -330,7 +331,8 @@ class Engine:
 
     def cancel(self, ticket: int) -> None:
         """End a submitted request within one step; it completes as "cancelled"."""
-        self._native.cancel(ticket)
+        with _translated(None):
+            self._native.cancel(ticket)
 
     def _begin(self, ids: Sequence[int]) -> list[int]:
         bos = self._model.bos_id
@@ -345,10 +347,10 @@ class Engine:
     def _submit_tokens(
         self, tokens: npt.NDArray[np.int64], request: Request, channel: int, stream: bool = False
     ) -> int:
-        self._give_text()
         options = request.options
         trim = request.prompt == "" and self._model.tokenizer_kind != "bytes"
         with _translated(None):
+            self._give_text()
             return self._native.submit(
                 tokens,
                 max_new_tokens=options.max_new_tokens,
@@ -359,7 +361,7 @@ class Engine:
                 repetition_penalty=options.repetition_penalty,
                 seed=options.seed,
                 sample=request.sample,
-                stop=[text.encode() for text in options.stop if text],
+                stop=[text.encode(errors="surrogatepass") for text in options.stop if text],
                 ignore_eos=options.ignore_eos,
                 stream=stream,
                 log_probs=request.log_probs,
@@ -392,7 +394,7 @@ class Engine:
                 yield from (ids[at : at + window + 1] for at in starts)
 
         costs: list[npt.NDArray[np.float32]] = []
-        for cost in self._pipeline(windows(), self._submit_score, lambda result, _: result.take_log_probs()):
+        for cost in self._pipeline(windows(), self._submit_score, _cost):
             costs.append(cost)
             yield from _finished_scores(parts, costs)
         yield from _finished_scores(parts, costs)
@@ -481,6 +483,12 @@ def _take(order: deque[int], ready: dict[int, Out], ordered: bool) -> Iterator[O
         yield ready.pop(ticket)
 
 
+def _cost(result: _native.Result, _: object) -> npt.NDArray[np.float32]:
+    if result.error:
+        raise DataError(result.error)
+    return result.take_log_probs()
+
+
 def _finished_scores(parts: deque[tuple[int, int]], costs: list[npt.NDArray[np.float32]]) -> Iterator[Score]:
     while parts and parts[0][1] <= len(costs):
         size, windows = parts.popleft()
@@ -505,6 +513,13 @@ def _ids(tokens: Sequence[int]) -> npt.NDArray[np.int64]:
     except (OverflowError, ValueError, TypeError):
         pass
     raise DataError("prompt: expected text or a flat list of token ids")
+
+
+def _byte_ids(text: str) -> list[int]:
+    try:
+        return list(text.encode())
+    except UnicodeEncodeError as error:
+        raise DataError(f"text: lone surrogate at character {error.start}; expected valid Unicode") from None
 
 
 def _cores() -> int:

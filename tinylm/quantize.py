@@ -16,16 +16,8 @@ import numpy.typing as npt
 
 from tinylm.config import ModelConfig, Precision
 from tinylm.errors import FormatError
-from tinylm.modelfile import (
-    INT4_GROUP,
-    ModelHeader,
-    TokenizerKind,
-    is_matrix,
-    pack_bf16,
-    unpack_bf16,
-    weight_shapes,
-    write_container,
-)
+from tinylm.modelfile import INT4_GROUP, ModelHeader, TokenizerKind, write_container
+from tinylm.weights import is_matrix, pack_bf16, unpack_bf16, weight_shapes
 
 __all__ = ["ModelSummary", "TensorError", "quantize_int4", "quantize_int8", "write_model"]
 

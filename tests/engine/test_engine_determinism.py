@@ -1,0 +1,74 @@
+"""One text per (model, prompt, options, sample), whatever shares the batch."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tinylm.config import GenerateOptions
+from tinylm.engine import Request, available_isas, load_engine
+
+SEEDED = GenerateOptions(max_new_tokens=20, temperature=0.9, top_k=30, top_p=0.95, seed=7, repetition_penalty=1.1)
+GREEDY = GenerateOptions(max_new_tokens=20, temperature=0)
+
+
+def _requests() -> list[Request]:
+    rng = np.random.default_rng(3)
+    shared = [int(t) for t in rng.integers(3, 90, 9)]
+    prompts = [[int(t) for t in rng.integers(3, 90, size)] for size in (1, 2, 5, 12, 30)]
+    prompts += [shared + prompt[:2] for prompt in prompts] + [shared] * 6  # beginnings to share
+    return [Request(prompt, SEEDED if i % 3 else GREEDY, i % 4, i) for i, prompt in enumerate(prompts)]
+
+
+def _texts(path: Any, order: list[int], **setup: Any) -> dict[object, list[int]]:
+    requests = _requests()
+    with load_engine(path, **setup) as engine:
+        done = list(engine.generate([requests[i] for i in order], ordered=False))
+    return {completion.tag: completion.token_ids for completion in done}
+
+
+@pytest.mark.parametrize("precision", ["int8", "f32"])
+def test_text_does_not_depend_on_company(precision: str, build_model: Any) -> None:
+    path = build_model(precision, n_kv_heads=2, vocab_size=200)
+    count = len(_requests())
+    forward, backward = list(range(count)), list(range(count))[::-1]
+    shuffled = [int(i) for i in np.random.default_rng(1).permutation(count)]
+    expected = _texts(path, forward, replicas=1, max_batch=1)
+    assert len({tuple(text) for text in expected.values()}) > count // 2, "equal texts prove nothing"
+    for batch, threads, replicas in itertools.product((2, 3, 16, 64), (1, 2), (1, 2)):
+        order = (forward, backward, shuffled)[(batch + threads + replicas) % 3]
+        setup = {"max_batch": batch, "threads_per_replica": threads, "replicas": replicas}
+        assert _texts(path, order, **setup) == expected, setup
+    for isa in available_isas():
+        assert _texts(path, shuffled, isa=isa, replicas=1, max_batch=7, threads_per_replica=4) == expected, isa
+
+
+def test_logits_do_not_depend_on_chunks(build_model: Any) -> None:
+    """A prompt read beside other work, in pieces, gives the bits that it gives alone."""
+    path = build_model("int8", context_length=300)
+    tokens = [int(t) for t in np.random.default_rng(8).integers(0, 90, 290)]
+    with load_engine(path, replicas=1, threads_per_replica=1, max_batch=1) as engine:
+        alone = engine.logits(tokens)
+    with load_engine(path, replicas=1, threads_per_replica=2, max_batch=40) as engine:
+        busy = [engine.submit(Request(tokens[: 10 + i], GREEDY)) for i in range(30)]
+        beside = engine.logits(tokens)
+        for ticket in busy:
+            engine.cancel(ticket)
+    assert np.array_equal(alone.view(np.uint32), beside.view(np.uint32))
+
+
+def test_samples_of_one_prompt_differ_and_repeat(build_model: Any) -> None:
+    path = build_model("int8", vocab_size=200)
+    prompt = list(range(3, 20))
+    with load_engine(path, replicas=1, max_batch=8) as engine:
+        first = [c.token_ids for c in engine.generate([Request(prompt, SEEDED, sample) for sample in range(12)])]
+        before = engine.stats().rows
+        again = [c.token_ids for c in engine.generate([Request(prompt, SEEDED, sample) for sample in range(12)])]
+        rows = engine.stats().rows - before
+    assert first == again
+    assert len({tuple(text) for text in first}) > 6
+    # The prompt of 17 tokens is read about once, not twelve times: the rest are copies.
+    assert rows < sum(map(len, again)) + 2 * len(prompt) + 12
