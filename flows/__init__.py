@@ -10,4 +10,4 @@ from tinylm.up import prefect_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 
-os.environ.update(prefect_environment(ROOT))
+os.environ.update(prefect_environment(ROOT, os.environ))

@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -70,22 +70,22 @@ runpy.run_module("prefect", run_name="__main__", alter_sys=True)
 Say = Callable[[str], None]
 
 
-def prefect_environment(root: Path) -> dict[str, str]:
-    """Return the variables that keep Prefect local to the project at `root`; what the user has set stays."""
+def prefect_environment(root: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return `environment` with what keeps Prefect local to the project at `root`; what the user has set stays."""
     defaults = {
         "PREFECT_HOME": str(root / ".prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
     }
-    return defaults | dict(os.environ)
+    return defaults | dict(environment)
 
 
-def running_folder(environment: dict[str, str]) -> Path:
+def running_folder(environment: Mapping[str, str]) -> Path:
     """Return the folder in which living runs hold their locks."""
     return Path(environment["PREFECT_HOME"]) / "running"
 
 
-def supervise(root: Path, port: int, say: Say) -> None:
+def supervise(root: Path, port: int, environment: Mapping[str, str], say: Say) -> None:
     """Start everything, print READY, and keep it up until a signal ends this process.
 
     Raises: ConfigError when `root` is no project folder, is served already, or the port is taken;
@@ -94,10 +94,10 @@ def supervise(root: Path, port: int, say: Say) -> None:
     _check_folder(root)
     # A script's `&` starts us with SIGINT ignored; the children would inherit that and not stop.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    environment = prefect_environment(root) | {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
-    with _only_one(Path(environment["PREFECT_HOME"])):
+    local = prefect_environment(root, environment) | {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+    with _only_one(Path(local["PREFECT_HOME"])):
         _check_port(port)
-        parts = _Parts(root, environment)
+        parts = _Parts(root, local)
         try:
             _start(parts, port, say)
             _keep_up(parts, say)

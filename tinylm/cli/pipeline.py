@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -92,7 +93,7 @@ def up(
     """Bring up what deployments need: Prefect server, process pool, worker, the deployments; Ctrl-C ends all."""
     from tinylm.up import supervise
 
-    supervise(Path.cwd(), port, print)
+    supervise(Path.cwd(), port, os.environ, print)
 
 
 def _tell(out: Output, ref: ArtifactRef) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -74,7 +74,7 @@ def chat(
         Chat(loaded, options, input, out.piece).run()
 
 
-def _single_stream(engine: EngineSetup) -> dict[str, object]:
+def _single_stream(engine: EngineSetup) -> dict[str, Any]:
     """Give one stream all cores of one replica unless the caller said otherwise."""
     return engine._replace(replicas=engine.replicas or 1)._asdict()
 
