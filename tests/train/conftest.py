@@ -83,6 +83,7 @@ def _tiny_run(**changes: Any) -> TrainConfig:
         "threads": 2,
         "average": 0.9,
         "samples": 1,
+        "card_stories": 0,
         "eval_documents": 4,
     }
     return TrainConfig(**{**values, **changes})

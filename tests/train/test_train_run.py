@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def finished(tokens_dir: Path, tmp_path_factory: pytest.TempPathFactory, tiny_run: Make) -> tuple[Path, dict[str, Any]]:
     """The directory and summary of a run long enough to learn something."""
     out = tmp_path_factory.mktemp("run")
-    config = tiny_run(steps=60, average=0.0, eval_every_s=0.2)
+    config = tiny_run(steps=60, average=0.0, eval_every_s=0.2, card_stories=6)
     return out, train(config, tokens_dir, tokens_dir / "tokenizer.model", out, NullProgress())
 
 
@@ -55,6 +55,15 @@ def test_a_run_learns_and_writes_what_exporters_read(finished: tuple[Path, dict[
     assert (out / "tokenizer.model").read_bytes() == (tokens_dir / "tokenizer.model").read_bytes()
     assert all(row["text"].startswith("Once upon a time") for row in _rows(out / "samples.jsonl"))
     assert (out / "samples.jsonl").stat().st_size > 0
+
+
+def test_the_card_shows_stories_beside_human_text(finished: tuple[Path, dict[str, Any]]) -> None:
+    out, summary = finished
+    card = (out / "README.md").read_text()
+    assert f"{summary['valid_bits_per_byte']:.4f} bits per byte" in card
+    assert "| novel_8_grams |" in card
+    assert summary["score_card"]["human"]["closed_endings"] == 1.0
+    assert set(summary["consistency"]) == {"name", "pronoun", "object", "agreement"}
 
 
 def test_the_summary_is_what_the_common_judge_says(finished: tuple[Path, dict[str, Any]], tokens_dir: Path) -> None:

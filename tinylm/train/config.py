@@ -61,6 +61,7 @@ class TrainConfig(Config):
     eval_documents: Annotated[int, Field(gt=0)] = Field(64, description="validation documents judged during the run")
     samples: Annotated[int, Field(ge=0)] = Field(2, description="sample stories written at each evaluation")
     sample_prompt: str = "Once upon a time"
+    card_stories: Annotated[int, Field(ge=0)] = Field(48, description="stories judged at the end; 0: no score card")
     checkpoint_every_s: Annotated[float, Field(gt=0)] = 30.0
     keep_checkpoints: Annotated[int, Field(ge=2, le=100)] = 2
 

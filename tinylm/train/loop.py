@@ -13,11 +13,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from tinylm.config import ModelConfig
+from tinylm.corpus.pairs import minimal_pairs
 from tinylm.corpus.tokens import TokenShard
 from tinylm.errors import DataError, StageError
 from tinylm.model import GPT, initialise
@@ -25,14 +27,16 @@ from tinylm.progress import ProgressReporter, Task
 from tinylm.scoring import Evaluation
 from tinylm.tokenizer import Tokenizer, load_tokenizer
 from tinylm.train import checkpoint
+from tinylm.train.card import model_card
 from tinylm.train.config import TrainConfig
 from tinylm.train.data import TokenStream
-from tinylm.train.evaluate import score_documents
+from tinylm.train.evaluate import TorchScorer, score_documents
 from tinylm.train.optim import Optimizers
 from tinylm.train.outputs import JsonLines, sample_stories
 from tinylm.train.plan import Plan, flops_per_token, loss_function, make_plan
 from tinylm.train.processes import Processes
 from tinylm.train.schedule import lr_scale, row_length
+from tinylm.train.scorecard import TrainingText, consistency, score_card
 from tinylm.train.stopping import Stopped, StopSignals
 from tinylm.train.workers import GradientWorkers
 
@@ -40,6 +44,8 @@ __all__ = ["train"]
 
 _log = logging.getLogger(__name__)
 _METRIC_ROWS = 200  # rows of metrics.jsonl in a whole run, about
+_CARD_PAIRS = 400  # minimal pairs, a hundred of each kind: a share is known to +- 5 %
+_CARD_DOCUMENTS = 50_000  # training documents searched for copies, about 20 bytes of memory a word
 
 
 def train(
@@ -253,8 +259,29 @@ class _Run:
             shutil.copyfile(tokenizer_path, self.out_dir / "tokenizer.model")
             with progress.task("evaluation", None):
                 summary = self._summary(self._evaluate(self.valid.n_documents))
+                stories, figures = self._score_card() if self.config.card_stories else ([], {})
+            summary |= figures
+            (self.out_dir / "README.md").write_text(model_card(self.shape, summary, stories[:3]))
             checkpoint.write_json(self.out_dir / "summary.json", summary)
         return dict(self.processes.agree(summary))
+
+    def _score_card(self) -> tuple[list[str], dict[str, Any]]:
+        """Return stories of the model's own and the figures about them, beside those of held-out documents."""
+        stories = sample_stories(self.model, self.tokenizer, "", self.config.card_stories, self.config.seed)
+        short = np.flatnonzero(np.diff(self.valid.offsets) <= self.shape.context_length)  # stories can be no longer
+        chosen = short if len(short) else np.arange(self.valid.n_documents)
+        human = [self._text(self.valid, index) for index in chosen[: len(stories)]]
+        some = range(min(self.shard.n_documents, _CARD_DOCUMENTS))
+        training = TrainingText(self._text(self.shard, index) for index in some)
+        shares = consistency(TorchScorer(self.model, self.tokenizer), minimal_pairs(self.config.seed, _CARD_PAIRS))
+        try:
+            return stories, {"score_card": score_card(stories, human, training), "consistency": shares}
+        except DataError as error:  # a model that learned nothing may write no words
+            _log.warning("no score card: %s", error)
+            return stories, {"consistency": shares}
+
+    def _text(self, shard: TokenShard, index: int) -> str:
+        return self.tokenizer.decode(shard.document(index).tolist())
 
     def _summary(self, judged: Evaluation) -> dict[str, Any]:
         tokens = self.step * self.config.batch_tokens

@@ -66,7 +66,7 @@ def recommend(minutes: float, text_bytes: int, matmul_flops: float) -> Recipe:
         weight_decay=decay,
     )
     reasons = (
-        f"{minutes:g} minutes at {matmul_flops / 1e9:.0f} GFLOP/s, {_STEP_EFFICIENCY:.0%} of it used: {flops:.1e} operations",
+        f"{minutes:g} minutes at {_STEP_EFFICIENCY:.0%} of {matmul_flops / 1e9:.0f} GFLOP/s: {flops:.1e} operations",
         f"width {rung.d_model}, {rung.n_layers} layers: about {tokens / 1e6:.1f} M tokens, "
         f"{tokens / _weights_in_products(shape):.0f} per weight",
         f"vocabulary {vocab_size}: every entry costs time in the head"

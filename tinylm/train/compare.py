@@ -1,0 +1,162 @@
+"""Our recipe against a plain GPT-2 recipe: same text, tokenizer, judge, machine and minutes, runs interleaved.
+
+The question: does our recipe reach the plain one's bits per byte in half the time? The plain recipe gets its
+best of five learning rates, tuned at its full budget's schedule, and everything of ours that is not recipe:
+workers, chunked loss, precision. Run by `make bench-training`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tinylm.config import ModelConfig
+from tinylm.presets import preset
+from tinylm.progress import NullProgress, ProgressReporter, terminal_progress
+from tinylm.train.checkpoint import write_json
+from tinylm.train.config import TrainConfig
+from tinylm.train.loop import train
+
+__all__ = ["Comparison", "compare_recipes", "plain_gpt2"]
+
+_log = logging.getLogger(__name__)
+RATES = (0.001, 0.002, 0.004, 0.008, 0.016)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One finished run of one recipe."""
+
+    recipe: str
+    minutes: float
+    seed: int
+    rate: float
+    bits_per_byte: float
+    steps: int
+    tokens_per_s: float
+    train_s: float
+    load: float  # the machine's one-minute load average at the end: a busy machine spoils the row
+
+
+def plain_gpt2(minutes: float, rate: float, seed: int) -> TrainConfig:
+    """Return the rival: GPT-2's layout at our width and depth, AdamW, warm-up, decay, clipping; nothing of ours."""
+    ours = preset("story")
+    shape = ModelConfig(
+        vocab_size=ours.vocab_size,
+        context_length=ours.context_length,
+        n_layers=ours.n_layers,
+        n_heads=ours.n_heads,
+        n_kv_heads=ours.n_heads,
+        d_model=ours.d_model,
+        d_ff=4 * ours.d_model,
+        norm="layernorm",
+        position="learned",
+        activation="gelu_tanh",
+        bias=True,
+        tied_embeddings=True,
+    )
+    return TrainConfig(
+        model=shape,
+        minutes=minutes,
+        seed=seed,
+        optimizer="adamw",
+        matrix_lr=rate,
+        embedding_lr=rate,
+        vector_lr=rate,
+        beta1=0.9,
+        beta2=0.95,
+        weight_decay=0.1,
+        warmup_share=0.05,
+        decay_share=0.95,
+        final_lr=0.1,
+        clip_norm=1.0,
+        average=0.0,
+        short_context=0,
+        zero_projections=False,
+        embedding_std=0.02,
+        batch_tokens=4096,
+    )
+
+
+def compare_recipes(
+    tokens_dir: Path, out_dir: Path, minutes: float, seeds: Sequence[int], progress: ProgressReporter
+) -> list[Comparison]:
+    """Return all runs: the rival's rates, then rival and ours (full and half time) in turn for each seed.
+
+    Finished runs in `out_dir` are kept, so a stopped comparison goes on. Writes comparison.json there.
+    """
+    runs = [_run("plain", plain_gpt2(minutes, rate, seeds[0]), tokens_dir, out_dir, progress) for rate in RATES]
+    best = min(runs, key=lambda run: run.bits_per_byte).rate
+    for seed in seeds:
+        plain = plain_gpt2(minutes, best, seed)
+        ours = [TrainConfig(preset="story", minutes=share * minutes, seed=seed) for share in (1.0, 0.5)]
+        for name, config in (("ours", ours[0]), ("plain", plain), ("ours", ours[1])):
+            runs.append(_run(name, config, tokens_dir, out_dir, progress))
+    runs = list(dict.fromkeys(runs))
+    for line in summary_lines(runs, minutes, best):
+        _log.info("%s", line)
+    write_json(out_dir / "comparison.json", {"runs": [asdict(run) for run in runs]})
+    return runs
+
+
+def summary_lines(runs: Sequence[Comparison], minutes: float, rate: float) -> list[str]:
+    """Return mean and spread over seeds of each recipe and budget, and the verdict."""
+    groups = {
+        "plain": [run.bits_per_byte for run in runs if run.recipe == "plain" and run.rate == rate],
+        "ours": [run.bits_per_byte for run in runs if run.recipe == "ours" and run.minutes == minutes],
+        "ours, half the time": [run.bits_per_byte for run in runs if run.recipe == "ours" and run.minutes < minutes],
+    }
+    means = {name: statistics.mean(values) for name, values in groups.items()}
+    spreads = {name: statistics.stdev(values) if len(values) > 1 else 0.0 for name, values in groups.items()}
+    lines = [
+        f"{name}: {means[name]:.4f} +- {spreads[name]:.4f} bits per byte (n={len(values)})"
+        for name, values in groups.items()
+    ]
+    reached = means["ours, half the time"] <= means["plain"]
+    return [*lines, f"the plain recipe's figure in half its time: {'reached' if reached else 'not reached'}"]
+
+
+def _run(name: str, config: TrainConfig, tokens_dir: Path, out_dir: Path, progress: ProgressReporter) -> Comparison:
+    folder = out_dir / f"{name}-{config.minutes:g}m-{config.matrix_lr:g}-seed{config.seed}"
+    done = folder / "comparison.json"
+    if done.is_file():
+        return Comparison(**json.loads(done.read_text()))
+    quiet = config.model_copy(update={"samples": 0, "card_stories": 0, "eval_every_s": 1e9})
+    summary = train(quiet, tokens_dir, tokens_dir / "tokenizer.model", folder, progress)
+    result = Comparison(
+        recipe=name,
+        minutes=config.minutes,
+        seed=config.seed,
+        rate=config.matrix_lr,
+        bits_per_byte=summary["valid_bits_per_byte"],
+        steps=summary["steps"],
+        tokens_per_s=summary["tokens_per_s"],
+        train_s=summary["train_s"],
+        load=os.getloadavg()[0],
+    )
+    write_json(done, asdict(result))
+    return result
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the comparison from the command line; results are logged and written as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tokens", type=Path, help="folder with train.bin, valid.bin and tokenizer.model")
+    parser.add_argument("out", type=Path, help="folder for the runs")
+    parser.add_argument("--minutes", type=float, default=4.0, help="budget of the plain recipe")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    given = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    progress = NullProgress() if given.quiet else terminal_progress()
+    compare_recipes(given.tokens, given.out, given.minutes, range(given.seeds), progress)
+
+
+if __name__ == "__main__":
+    main()
