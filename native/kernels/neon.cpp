@@ -1,0 +1,31 @@
+// AArch64 base: byte products are widened to int16 and added in pairs.
+#include <arm_neon.h>
+
+#include "kernels.h"
+
+#define TINYLM_UNROLL _Pragma("GCC unroll 16")
+#define TINYLM_NOINLINE __attribute__((noinline))
+#define TINYLM_INLINE inline __attribute__((always_inline))
+
+namespace tinylm::kernels {
+namespace {
+
+#include "simd_neon.inl"
+
+constexpr int64_t kTileRows = 6, kTileBlocks = 1;  // 24 sums, 4 weights, 1 activation of 32 registers
+constexpr int64_t kFloatTileRows = 6, kFloatTileBlocks = 1, kFloatPairBlocks = 2, kFloatSingleBlocks = 4;
+
+#include "generic.inl"
+#include "attention.inl"
+#include "quads.inl"
+#include "layout.inl"
+#include "matmul_float.inl"
+#include "matmul_tiles.inl"
+#include "matmul_dot.inl"
+#include "table.inl"
+
+}  // namespace
+
+extern const KernelTable kNeonTable = make_table("neon");
+
+}  // namespace tinylm::kernels
