@@ -89,7 +89,7 @@ class BuildNative(build_ext):
         return {name: flags for name, flags in present.items() if _compiles(compiler, flags)}
 
     def _compile(self, source: Path, command: list[str]) -> str:
-        target = Path(self.build_temp, source).with_suffix(".o")
+        target = Path("build", "objects", source).with_suffix(".o")  # not build_temp: installs share what is built
         stamp = target.with_suffix(".flags")
         target.parent.mkdir(parents=True, exist_ok=True)
         newest = max(path.stat().st_mtime for path in (source, *_headers()))

@@ -92,10 +92,15 @@ def write_model(
 def quantize_int8(rows: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
     """Return int8 (R, K) in -127..127 and float32 scales (R) with rows ≈ int8 * scale.
 
-    Source: symmetric absmax, nearest even; an all-zero row gets scale 0.
+    Source: symmetric, nearest even; an all-zero row gets scale 0. The scale also keeps every pair of columns
+    (2j, 2j + 1) of one sign at a sum of at most 129, so that AVX2 can add their products in 16 bits without overflow
+    (native/FORMAT.md section 4; its cost in text quality is in docs/ENGINE.md).
     """
-    largest = np.abs(rows).max(axis=1)
-    scale = (largest / np.float32(127)).astype(np.float32)
+    largest = np.abs(rows).max(axis=1) / np.float32(127)
+    pairs = np.abs(rows[:, : rows.shape[1] // 2 * 2 : 2] + rows[:, 1::2])  # of unlike signs: smaller, so no matter
+    if pairs.shape[1]:
+        largest = np.maximum(largest, pairs.max(axis=1) / np.float32(128))
+    scale = largest.astype(np.float32)
     inverse = np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale > 0)
     quantized = np.rint(rows * inverse[:, None]).clip(-127, 127)
     return quantized.astype(np.int8), scale
