@@ -10,10 +10,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tinylm.bench.compare import compare_runs
     from tinylm.bench.config import Load, NullService, Seeds, SweepConfig
+    from tinylm.bench.saturation import find_rate
+    from tinylm.bench.store import read_run
     from tinylm.bench.sweep import Sweep, run_sweep
 
-__all__ = ["Load", "NullService", "Seeds", "Sweep", "SweepConfig", "run_sweep"]
+__all__ = ["Load", "NullService", "Seeds", "Sweep", "SweepConfig", "compare_runs", "find_rate", "read_run", "run_sweep"]
 
 _HOMES = {
     "Load": "config",
@@ -21,6 +24,9 @@ _HOMES = {
     "Seeds": "config",
     "Sweep": "sweep",
     "SweepConfig": "config",
+    "compare_runs": "compare",
+    "find_rate": "saturation",
+    "read_run": "store",
     "run_sweep": "sweep",
 }
 

@@ -6,7 +6,7 @@ All times are nanoseconds of one steady clock (`time.monotonic_ns` and C++ `stea
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -28,6 +28,10 @@ class Outcome:
     digest: int = 0
     token_times_ns: Sequence[int] | NDArray[np.int64] = ()
     error: str | None = None
+
+    def renumbered(self, index: int) -> Outcome:
+        """Return the same outcome under another number."""
+        return replace(self, index=index)
 
 
 class Backend(Protocol):

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from tinylm.config import Config, GenerateOptions, Positive
+from tinylm.errors import ConfigError
 
 __all__ = ["OPENINGS", "CellSpec", "Load", "NullService", "Seeds", "SweepConfig"]
 
@@ -18,24 +19,22 @@ _LOAD = re.compile(
     r"(?P<kind>closed|offline):(?P<count>\d+)|(?P<arrivals>open|fixed):(?P<value>\d+(?:\.\d+)?)(?P<unit>/s|%)"
 )
 
-OPENINGS = (
-    "Once upon a time",
-    "One day, a little girl named Lily",
-    "There was a small dog who",
-    "In the middle of the forest, a fox",
-    "Tom and his friend Ben wanted to",
-    "It was a rainy day and Mia",
-    "The old man gave the boy a box. Inside",
-    "A tiny bird sat in a tree and",
-    "Mom said it was time for bed, but",
-    "Sam found a shiny red ball under",
-    "The cat looked at the big blue door.",
-    "Every morning, Anna walked to the pond to",
-    "Long ago, in a quiet village, there was",
-    "Max was sad because his kite",
-    "The little train was not afraid of",
-    "At the park, two children saw a",
+_NAMES = ("Lily", "Tom", "Mia", "Ben", "Anna", "Max", "Sara", "Leo", "Ella", "Sam", "Nora", "Jack")
+_BEGINNINGS = (
+    "Once upon a time, {} found",
+    "One day, {} went to the park and",
+    "{} had a small dog who",
+    "In the forest, {} met a fox. The fox",
+    "It was a rainy day and {} wanted to",
+    "Grandpa gave {} an old box. Inside",
+    "{} was sad because the kite",
+    "Mom said it was time for bed, but {}",
+    "Every morning, {} walked to the pond to",
+    "There was a big tree near the house of {}. In the tree",
+    "{} and a friend built a boat out of",
+    "At the beach, {} saw a",
 )
+OPENINGS = tuple(beginning.format(name) for name in _NAMES for beginning in _BEGINNINGS)
 
 
 class Load(Config):
@@ -116,6 +115,7 @@ class SweepConfig(Config):
     handicap_ms: Annotated[float, Field(ge=0)] = Field(
         0.0, description="delay added to every answer, to show that a regression is noticed"
     )
+    audit: bool = Field(True, description="check text, caching and token counts of the engine under load")
     regression_threshold: Annotated[float, Field(gt=0, lt=1)] = 0.05
 
     @field_validator("loads")
@@ -134,8 +134,24 @@ class SweepConfig(Config):
             "min_requests": 10,
             "max_duration_s": 4.0,
             "options": GenerateOptions(max_new_tokens=64, ignore_eos=True),
+            "audit": False,
         }
         return cls.model_validate(small | changes)
+
+    @classmethod
+    def scenario(cls, name: str, **changes: object) -> SweepConfig:
+        """Return the plan of a named scenario: `offline` (all at once) or `single-stream` (one client).
+
+        The third usual one, `server` (the highest rate within a latency bound), is `tinylm.bench.find_rate`.
+        Raises: ConfigError for another name.
+        """
+        known: dict[str, dict[str, object]] = {
+            "offline": {"loads": ("offline:256",), "question": "How fast does a pile of work get done?"},
+            "single-stream": {"loads": ("closed:1",), "replicas": (1,), "question": "How long does one reader wait?"},
+        }
+        if name not in known:
+            raise ConfigError(f"scenario: {name!r} is unknown; known: {', '.join(known)}, server")
+        return cls.model_validate(known[name] | changes)
 
 
 class CellSpec(Config):
@@ -150,6 +166,7 @@ class CellSpec(Config):
     batch: Positive
     load: str
     repeat: Annotated[int, Field(ge=0)] = 0
+    prompts: Literal["sweep", "same", "distinct"] = Field("sweep", description="same, distinct: long audit prompts")
 
     @property
     def setup_id(self) -> str:
@@ -160,4 +177,5 @@ class CellSpec(Config):
     def cell_id(self) -> str:
         """Name of the cell, fit for a file name."""
         load = self.load.replace(":", "").replace("/s", "rps").replace("%", "pct")
-        return f"{self.setup_id}-{load}-{self.role}{self.repeat}"
+        prompts = "" if self.prompts == "sweep" else f"-{self.prompts}"
+        return f"{self.setup_id}-{load}{prompts}-{self.role}{self.repeat}"

@@ -84,7 +84,8 @@ def cell_figures(
 def _flags(recording: Recording, served: float, histograms: dict[str, LatencyHistogram], open_load: bool) -> list[str]:
     service_ns = max(1, histograms["service"].quantile_ns(50))
     flags = []
-    if histograms["lateness"].quantile_ns(99) > LATE_SHARE * service_ns:
+    # In a closed loop a late submission lightens the load and hides nothing: there it is no reason to void.
+    if open_load and histograms["lateness"].quantile_ns(99) > LATE_SHARE * service_ns:
         flags.append("late-submission")
     if histograms["turnaround"].quantile_ns(99) > LATE_SHARE * service_ns:
         flags.append("slow-collection")

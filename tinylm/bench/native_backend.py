@@ -57,7 +57,12 @@ class NativeBackend:
 
     def facts(self) -> Mapping[str, object]:
         info = self._engine.info
-        return {"isa": info.isa, "weights_bytes": info.weights_bytes, "kv_bytes": info.kv_bytes}
+        return {
+            "isa": info.isa,
+            "weights_bytes": info.weights_bytes,
+            "kv_bytes": info.kv_bytes,
+            "prefix_sharing": getattr(info, "prefix_sharing", False),
+        }
 
     def step_s(self) -> Mapping[str, float]:
         stats = self._engine.stats()

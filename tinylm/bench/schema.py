@@ -12,6 +12,7 @@ _TYPES = {
     "text": pa.string(),
     "int": pa.int64(),
     "float": pa.float64(),
+    "bool": pa.bool_(),
     "texts": pa.list_(pa.string()),
     "ints": pa.list_(pa.int64()),
     "map": pa.map_(pa.string(), pa.float64()),
@@ -37,6 +38,7 @@ isa                  text   instruction set that the kernels used
 replicas             int    engine replicas
 threads              int    threads per replica
 batch                int    slots per replica
+prompts              text   sweep; for audits: same or distinct
 load                 text   the load as the settings spell it
 load_kind            text   closed, poisson, fixed or offline
 clients              int    closed loop: clients
@@ -58,6 +60,7 @@ base_rss_bytes       int    resident memory before the model was loaded
 peak_rss_bytes       int    peak resident memory of the worker process
 weights_bytes        int    weights in memory, as the engine counts them
 kv_bytes             int    key/value caches in memory, as the engine counts them
+prefix_sharing       bool   whether the engine reads equal beginnings of prompts once
 bits_per_byte        float  quality of the model at this precision on held-out text
 gmac_per_s           float  billions of multiply-accumulates with weights per second
 limit_tokens_per_s   float  tokens per second that the measured machine limits allow this model and batch

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import tinylm
 from tinylm.bench.config import CellSpec, Load, SweepConfig
 from tinylm.bench.histograms import LatencyHistogram
@@ -34,7 +36,12 @@ class Sweep:
     """One sweep over `models`; each finished cell is kept in `out_dir` until `finish` writes the tables."""
 
     def __init__(
-        self, cfg: SweepConfig, models: Sequence[Path], out_dir: Path, context: Mapping[str, Any] | None = None
+        self,
+        cfg: SweepConfig,
+        models: Sequence[Path],
+        out_dir: Path,
+        context: Mapping[str, Any] | None = None,
+        plan: Callable[[SweepConfig, Sequence[str]], list[CellSpec]] = plan_cells,
     ) -> None:
         if cfg.backend == "native" and not models:
             raise ConfigError("sweep: backend 'native' needs a model file; none was given")
@@ -43,16 +50,19 @@ class Sweep:
         self._scratch = out_dir / "partial"
         self._scratch.mkdir(parents=True, exist_ok=True)
         self.facts = self._open_run(context or {})
-        self.cells = plan_cells(cfg, [model["precision"] for model in self.facts["models"]])
+        self.cells = plan(cfg, [model["precision"] for model in self.facts["models"]])
 
     def pending(self) -> list[CellSpec]:
         """Return the cells that have no figures yet, in running order; one that failed is tried again."""
-        return [cell for cell in self.cells if "figures" not in self._result(cell)]
+        return [cell for cell in self.cells if "figures" not in self.result(cell)]
 
-    def run(self, cell: CellSpec) -> Result:
-        """Measure one cell in a fresh process, keep its result, and return it. A failure is a result too."""
+    def run(self, cell: CellSpec, window_s: float | None = None) -> Result:
+        """Measure one cell in a fresh process, keep its result, and return it. A failure is a result too.
+
+        Args: window_s: least length of the window, where it differs from the settings'.
+        """
         started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        result = self._measure(cell)
+        result = self._measure(cell, window_s)
         result |= {"started_at": started_at, "position": self.cells.index(cell)}
         temporary = self._path(cell).with_suffix(".tmp")
         temporary.write_text(json.dumps(result))
@@ -64,7 +74,7 @@ class Sweep:
 
         Raises: StageError if no cell succeeded; nothing is written then.
         """
-        results = {cell: self._result(cell) for cell in self.cells}
+        results = {cell: self.result(cell) for cell in self.cells}
         good = {cell: result for cell, result in results.items() if "figures" in result}
         if not good:
             raise StageError(f"sweep: every cell failed; first error: {results[self.cells[0]]['error']}")
@@ -103,14 +113,29 @@ class Sweep:
         path.write_text(json.dumps(facts))
         return facts
 
-    def _measure(self, cell: CellSpec) -> Result:
+    def _measure(self, cell: CellSpec, window_s: float | None) -> Result:
         try:
             rate_rps = self._rate_rps(cell)
         except StageError as error:
             return {"error": str(error)}
         model = self._models[cell.model] if self._models else None
-        job = CellJob(cell=cell, sweep=self.cfg, model=model, rate_rps=rate_rps)
+        job = CellJob(
+            cell=cell,
+            sweep=self.cfg,
+            model=model,
+            rate_rps=rate_rps,
+            window_s=window_s,
+            indices=self._measured_indices(cell) if cell.role == "audit" and cell.prompts == "sweep" else None,
+        )
         return run_worker(job) | {"rate_rps": rate_rps}
+
+    def _measured_indices(self, audit: CellSpec) -> tuple[int, ...]:
+        """Return the numbers of some measured requests, drawn at random, for an audit of `audit.load`'s size."""
+        measured = [cell for cell in self.cells if cell.role == "measure" and cell.model == audit.model]
+        numbers = {index for cell in measured for index in self.result(cell).get("requests", {}).get("index", ())}
+        rng = np.random.Generator(np.random.Philox(self.cfg.seeds.order))
+        count = min(len(numbers), Load.parse(audit.load).requests or 0)
+        return tuple(rng.choice(sorted(numbers), count, replace=False).tolist())
 
     def _rate_rps(self, cell: CellSpec) -> float | None:
         load = Load.parse(cell.load)
@@ -118,7 +143,7 @@ class Sweep:
             return load.rate_rps
         for other in self.cells:
             if other.role == "calibrate" and other.setup_id == cell.setup_id:
-                figures = self._result(other).get("figures")
+                figures = self.result(other).get("figures")
                 if figures and figures["requests_per_s"] > 0:
                     return float(figures["requests_per_s"] * load.share)
         raise StageError(f"{cell.load} of capacity: the capacity of {cell.setup_id} could not be measured")
@@ -138,7 +163,8 @@ class Sweep:
             row["gmac_per_s"] = figures["tokens_per_s"] * model["macs_per_token"] / 1e9
         return row
 
-    def _result(self, cell: CellSpec) -> Result:
+    def result(self, cell: CellSpec) -> Result:
+        """Return the kept result of a cell; empty when it has none."""
         path = self._path(cell)
         result: Result = json.loads(path.read_text()) if path.exists() else {}
         return result

@@ -14,20 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from pydantic import Field
 
 from tinylm.bench.activity import Activity, Counters, judge_activity
 from tinylm.bench.arrivals import open_source
+from tinylm.bench.audit_cells import ChosenRequests, audit_prompts
 from tinylm.bench.backend import Backend
 from tinylm.bench.config import CellSpec, Load, SweepConfig
 from tinylm.bench.loadgen import Recording, Window, drive
 from tinylm.bench.measure import cell_figures, cell_histograms, request_columns
 from tinylm.bench.null_backend import DelayedBackend, NullBackend
 from tinylm.bench.yardstick import yardstick
-from tinylm.config import Config
+from tinylm.config import Config, GenerateOptions
 
 __all__ = ["CellJob", "run_job"]
 
-_PAGE_FAULT_REQUESTS = 1  # requests per replica answered before the load begins
+_AUDIT_OPTIONS = GenerateOptions(max_new_tokens=4, ignore_eos=True)  # mostly prefill: that is what a cache would spare
 
 
 class CellJob(Config):
@@ -38,6 +40,7 @@ class CellJob(Config):
     model: Path | None = None
     rate_rps: float | None = None
     window_s: float | None = None
+    indices: tuple[int, ...] | None = Field(None, description="offline: the requests to answer, by number")
 
 
 def run_job(job: CellJob) -> dict[str, Any]:
@@ -75,19 +78,21 @@ def _open_backend(job: CellJob) -> Backend:
             threads=cell.threads,
             batch=cell.batch,
             isa=cfg.isa,
-            prompts=cfg.prompts,
-            options=cfg.options,
+            prompts=audit_prompts(cell.prompts) or cfg.prompts,
+            options=_AUDIT_OPTIONS if cell.prompts != "sweep" else cfg.options,
             seeds=cfg.seeds,
         )
+    if job.indices is not None:
+        backend = ChosenRequests(backend, job.indices)
     return DelayedBackend(backend, cfg.handicap_ms) if cfg.handicap_ms else backend
 
 
 def _touch(backend: Backend, replicas: int) -> None:
     """Answer a few requests before any clock starts, so that first-use costs are not in the figures."""
-    for index in range(_PAGE_FAULT_REQUESTS * replicas):
+    for index in range(replicas):
         backend.submit(index)
     done = 0
-    while done < _PAGE_FAULT_REQUESTS * replicas:
+    while done < replicas:
         done += len(backend.collect(1.0))
 
 
@@ -112,11 +117,14 @@ def _result(job: CellJob, recording: Recording, activity: Activity, slots: int) 
     figures = cell_figures(recording, slots, histograms, open_load)
     figures["flags"] = figures["flags"] + judge_activity(activity)
     figures["status"] = "void" if "late-submission" in figures["flags"] else "ok"
+    requests = request_columns(recording)
+    if job.indices is not None:
+        requests["index"] = [job.indices[index] for index in requests["index"]]
     return {
         "figures": figures,
         "activity": {name: getattr(activity, name) for name in activity.__slots__},
         "histograms": {name: histogram.encode() for name, histogram in histograms.items()},
-        "requests": request_columns(recording),
+        "requests": requests,
     }
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tinylm.bench.audit import audit_run
 from tinylm.bench.compare import Comparison, comparable, compare_runs
 from tinylm.bench.histograms import samples_needed
 from tinylm.bench.measure import LATE_SHARE
@@ -58,6 +59,7 @@ def render_report(run_dir: Path, out_html: Path, history: Sequence[Path] = ()) -
         sections=_sections(view, comparison, [*earlier, run]),
         percentile_rows=_percentile_rows(view),
         flags=_flag_counts(view),
+        audits=audit_run(run),
         settings=_flatten(run.facts.get("settings", {})),
         machine_facts=_flatten(run.facts["machine"]),
         columns=[(f.name, f.metadata[b"meaning"].decode()) for f in TABLES["cells"]],
@@ -230,6 +232,10 @@ def _flatten(values: Row, prefix: str = "") -> list[tuple[str, str]]:
         if isinstance(value, dict):
             rows += _flatten(value, f"{prefix}{key}.")
         else:
-            text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            rows.append((f"{prefix}{key}", text))
+            rows.append((f"{prefix}{key}", _listed(value) if isinstance(value, list | tuple) else str(value)))
     return rows
+
+
+def _listed(values: Sequence[Any], most: int = 8) -> str:
+    shown = ", ".join(map(str, values[:most]))
+    return f"{shown}, and {len(values) - most} more" if len(values) > most else shown
