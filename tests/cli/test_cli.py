@@ -1,0 +1,246 @@
+"""The command line: bad input is one line and exit code 2; `--json` ends standard output; flags reach the options."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tinylm.cli import app
+from tinylm.cli.options import ENGINE, SAMPLING
+from tinylm.config import GenerateOptions, ModelConfig
+from tinylm.modelfile import random_weights
+from tinylm.quantize import write_model
+
+SHAPE = ModelConfig(vocab_size=259, context_length=64, n_layers=2, n_heads=2, n_kv_heads=2, d_model=32, d_ff=64)
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run every command in an empty folder, and leave the process's signal handlers as they were."""
+    monkeypatch.chdir(tmp_path)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    write_model(path, SHAPE, random_weights(SHAPE, 1), b"", "bytes", 256, 257, "int8", {"name": "tiny"})
+    return path
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="tinylm")
+
+
+def answer(*arguments: object) -> dict[str, Any]:
+    """Return the JSON that `--json` printed, which must be the only line of standard output."""
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert len(lines) == 1
+    told: dict[str, Any] = json.loads(lines[-1])
+    return told
+
+
+def refused(*arguments: object) -> str:
+    """Return the one line that a command with bad input says, after checking that it is one and that the code is 2."""
+    result = run(*arguments)
+    assert result.exit_code == 2, f"exit code {result.exit_code}: {result.output}"
+    lines = [line for line in result.stderr.splitlines() if line.startswith("tinylm: ")]
+    assert len(lines) == 1, result.stderr
+    assert "Traceback" not in result.output
+    return lines[0]
+
+
+def test_story_and_its_json(model: Path) -> None:
+    told = answer("story", "Once", "--model", model, "--max-new-tokens", 5, "--temperature", 0)
+    assert told["prompt"] == "Once"
+    plain = run("story", "Once", "--model", model, "--max-new-tokens", 5, "--temperature", 0)
+    assert plain.stdout.strip() == ("Once" + told["text"]).strip()
+
+
+def test_generate_answers_every_row(model: Path) -> None:
+    Path("prompts.txt").write_text("One day\nThe cat\n")
+    command = ("generate", "--model", model, "--prompts", "prompts.txt", "--max-new-tokens", 4)
+    told = answer(*command, "--out", "out.jsonl", "--samples", 2)
+    assert told["rows"] == 2
+    rows = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    assert [(row["row"], row["sample"]) for row in rows] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    answer(*command, "--out", "again.jsonl", "--samples", 2, "--replicas", 1, "--max-batch", 1)
+    assert Path("again.jsonl").read_bytes() == Path("out.jsonl").read_bytes()
+
+
+def test_eval_init_and_precision(model: Path) -> None:
+    Path("text.txt").write_text("Once upon a time there was a cat.\n\nThe dog ran home to the big house.\n")
+    told = answer("eval", "--model", model, "--text", "text.txt")
+    assert told["bytes"] > 60
+    assert 5 < told["bits_per_byte"] < 12
+    made = answer("init", "--preset", "gpt-2m", "--precision", "int8", "--out", "random.safetensors")
+    assert Path(made["model"]).stat().st_size == made["file_bytes"]
+    Path("prompts.txt").write_text("One day\n")
+    answer("generate", "--model", model, "--prompts", "prompts.txt", "--out", "o", "--precision", "f32")
+    assert [row["artifact"].split("/")[0] for row in answer("artifacts", "ls")["artifacts"]] == ["converted"]
+
+
+@pytest.mark.parametrize("flag", sorted(SAMPLING))
+def test_sampling_flags_are_the_options(flag: str) -> None:
+    """The hand-written table of flags says what `GenerateOptions` says."""
+    field = GenerateOptions.model_fields[flag]
+    told = SAMPLING[flag].default
+    assert told in (str(field.default), "none" if field.default == () else "", "off" if field.default is False else "")
+
+
+def test_no_sampling_option_lacks_a_flag() -> None:
+    assert set(SAMPLING) == set(GenerateOptions.model_fields)
+
+
+@pytest.mark.parametrize("flag", ["max_new_tokens", "temperature", "top_k", "min_p", "seed"])
+def test_a_flag_of_zero_counts(model: Path, flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[GenerateOptions] = []
+    import tinylm.engine
+
+    def stream(_: Any, prompt: str, options: GenerateOptions) -> Iterator[str]:
+        seen.append(options)
+        yield prompt
+
+    monkeypatch.setattr(tinylm.engine.Engine, "stream", stream)
+    assert run("story", "x", "--model", model, f"--{flag.replace('_', '-')}", 0).exit_code == 0
+    assert getattr(seen[0], flag) == 0
+    assert seen[0].model_fields_set == {flag}
+
+
+def test_generate_shows_every_flag() -> None:
+    told = run("generate", "--help").stdout
+    assert [flag for flag in [*SAMPLING, *ENGINE] if f"--{flag.replace('_', '-')}" not in told] == []
+
+
+BAD_MODELS = {
+    "missing": (None, "no such file"),
+    "truncated": (lambda data: data[:-100], "tiny"),
+    "altered": (lambda data: data[:-7] + bytes([data[-7] ^ 1]) + data[-6:], "tiny"),
+    "no model": (lambda _: b"hello", "tiny"),
+    "empty": (lambda _: b"", "tiny"),
+    "other version": (lambda data: data.replace(b'"format_version":"1"', b'"format_version":"9"'), "version"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_MODELS)
+@pytest.mark.parametrize("command", ["story", "generate", "eval"])
+def test_bad_models_are_refused(model: Path, kind: str, command: str) -> None:
+    spoil, expected = BAD_MODELS[kind]
+    path = Path("tiny.safetensors")
+    if spoil is not None:
+        data = spoil(model.read_bytes())
+        assert data != model.read_bytes()
+        path.write_bytes(data)
+    Path("text.txt").write_text("One day there was a little cat who ran.\n")
+    extra = {
+        "story": ["Once"],
+        "generate": ["--prompts", "text.txt", "--out", "out"],
+        "eval": ["--text", "text.txt"],
+    }[command]
+    assert expected in refused(command, "--model", path, *extra)
+
+
+def test_no_model_at_all_says_what_to_do() -> None:
+    assert "tinylm run" in refused("story", "Once")
+
+
+def test_bad_prompts_are_refused(model: Path) -> None:
+    base = ("generate", "--model", model, "--out", "out", "--max-new-tokens", 2)
+    assert "absent.txt" in refused(*base, "--prompts", "absent.txt")
+    Path("rows.jsonl").write_text('{"prompt": "One"}\nthis is no JSON\n{"prompt": "Two"}\n')
+    assert "rows.jsonl" in refused(*base, "--prompts", "rows.jsonl")
+
+
+def test_bad_text_is_refused(model: Path) -> None:
+    assert "absent.txt" in refused("eval", "--model", model, "--text", "absent.txt")
+    Path("empty.txt").write_text("")
+    refused("eval", "--model", model, "--text", "empty.txt")
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (["--profile", "absent"], "no profile 'absent'"),
+        (["--profile", "bad.toml"], "bad.toml"),
+        (["--set", "train.color=3"], "train.color: unknown key"),
+        (["--set", "colour"], "table.key=value"),
+        (["--set", "train.minutes=-1"], "train.minutes"),
+        (["--preset", "absent"], "absent"),
+        (["--profile", "heads.toml"], "n_heads must divide d_model"),
+        (["--profile", "my-text"], "corpus"),
+        (["--corpus", "absent.txt"], "absent.txt"),
+        (["--corpus", "empty.txt"], "empty.txt"),
+    ],
+)
+def test_bad_settings_are_refused(settings: list[str], expected: str) -> None:
+    Path("bad.toml").write_text("[train\n")
+    Path("empty.txt").write_text("")
+    shape = "vocab_size=512\ncontext_length=64\nn_layers=1\nn_heads=3\nn_kv_heads=3\nd_model=32\nd_ff=64"
+    Path("heads.toml").write_text(f"[train.model]\n{shape}\n")
+    assert expected in refused("run", *settings)
+
+
+def test_usage_errors_are_code_2() -> None:
+    assert run("generate").exit_code == 2
+    assert run("absent").exit_code == 2
+    assert run("story", "x", "--top-p", "7").exit_code == 2
+
+
+def test_up_refuses_another_folder() -> None:
+    assert "prefect.yaml" in refused("up")
+
+
+def test_doctor_and_version() -> None:
+    checks = {check["name"]: check for check in answer("doctor")["checks"]}
+    assert checks["engine"]["ok"] is True
+    assert checks["cores"]["found"]
+    assert run("--version").stdout.startswith("tinylm ")
+
+
+def in_a_process(*arguments: object) -> subprocess.Popen[str]:
+    """Start the command as a user does, with this checkout on the path."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = [sys.executable, "-m", "tinylm", *(str(argument) for argument in arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def test_no_traceback_and_quick_start_in_a_real_process() -> None:
+    started_s = time.monotonic()
+    told, _ = in_a_process("--help").communicate(timeout=60)
+    assert time.monotonic() - started_s < 5, "start-up takes seconds: a heavy import has crept in"
+    assert "generate" in told
+    process = in_a_process("story", "--model", "absent")
+    _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert complaint.count("\n") == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_in_order(model: Path, number: int, code: int) -> None:
+    Path("prompts.txt").write_text("Once upon a time\n" * 20_000)
+    rows = ("--prompts", "prompts.txt", "--out", "out", "--max-new-tokens", 60, "--ignore-eos")
+    process = in_a_process("generate", "--model", model, *rows)
+    deadline = time.monotonic() + 60
+    while not list(Path().glob("out/*.parquet")) and time.monotonic() < deadline:
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == code, told
+    assert "the same command goes on" in told
+    assert "Traceback" not in told
