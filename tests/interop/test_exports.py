@@ -28,7 +28,28 @@ VOCAB = 420
 def sentencepiece_model(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = tmp_path_factory.mktemp("tokenizer")
     rng = random.Random(3)
-    words = ["the", "cat", "sat", "on", "a", "red", "mat", "and", "saw", "naïve", "", "", "dogs\nrun,", "jump;", "eat", "12", "figs!", "aaaa", "----", "日本"]
+    words = [
+        "the",
+        "cat",
+        "sat",
+        "on",
+        "a",
+        "red",
+        "mat",
+        "and",
+        "saw",
+        "naïve",
+        "",
+        "",
+        "dogs\nrun,",
+        "jump;",
+        "eat",
+        "12",
+        "figs!",
+        "aaaa",
+        "----",
+        "日本",
+    ]
     words += ["".join(rng.choices(("ba", "ko", "lin", "ster", "u", "mé"), k=3)) for _ in range(200)]
     texts = [" ".join(rng.choices(words, k=30)) + "    " for _ in range(300)]
     train_tokenizer(TokenizerConfig(vocab_size=VOCAB), texts, folder, NullProgress())
@@ -120,7 +141,7 @@ def test_the_exported_tokenizer_equals_ours_on_any_string(sentencepiece_model: b
     assert (tmp_path / "tokenizer.model").read_bytes() == sentencepiece_model
 
 
-def test_a_foreign_tokenizer_keeps_its_prefix_and_spaces(shared_data: Path, tmp_path: Path) -> None:
+def test_a_foreign_tokenizer_keeps_its_prefix_and_spaces(shared_data: Path) -> None:
     from tinylm.interop.tokenizer_json import sentencepiece_json
 
     model = (shared_data / "stories260K" / "tok512.model").read_bytes()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal, Protocol
@@ -16,12 +16,38 @@ from tinylm.backends.sampling import Sampler
 from tinylm.config import GenerateOptions, ModelConfig
 from tinylm.errors import DataError
 from tinylm.modelfile import ModelFile, read_model
-from tinylm.tokenizer import Tokenizer, load_tokenizer
+from tinylm.tokenizer import load_tokenizer
 
-__all__ = ["Backend", "FloatArray", "Generation", "LoadedModel", "StepBackend"]
+__all__ = ["Backend", "FloatArray", "Generation", "LoadedModel", "StepBackend", "TextCoder"]
 
 FloatArray = NDArray[np.float32]
 FinishReason = Literal["stop", "length", "context_full"]
+
+
+class TextCoder(Protocol):
+    """The part of a tokenizer that generation needs."""
+
+    @property
+    def adds_prefix_space(self) -> bool:
+        """Whether every text is encoded with a space before it."""
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of `text`."""
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of `ids`."""
+
+
+class _Bytes:
+    """Stands in where a model has no tokenizer (random weights): ids below 256 are bytes, others have no text."""
+
+    adds_prefix_space = False
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return bytes(token for token in ids if token < 256).decode(errors="replace")
 
 
 @dataclass(frozen=True)
@@ -30,7 +56,7 @@ class LoadedModel:
 
     config: ModelConfig
     weights: dict[str, FloatArray]
-    tokenizer: Tokenizer
+    tokenizer: TextCoder
     bos_id: int | None
     eos_id: int | None
     add_bos: bool
@@ -44,7 +70,7 @@ class LoadedModel:
     def of(cls, file: ModelFile) -> LoadedModel:
         """Return a model file's content with its weights dequantised."""
         header = file.header
-        tokenizer = load_tokenizer(file.tokenizer).with_specials(header.bos_id, header.eos_id)
+        tokenizer = _Bytes() if header.tokenizer_kind == "bytes" else load_tokenizer(file.tokenizer)
         return cls(file.config, file.dequantized(), tokenizer, header.bos_id, header.eos_id, header.add_bos)
 
     def prompt_tokens(self, prompt: str) -> list[int]:
@@ -146,8 +172,8 @@ class StepBackend(ABC):
             raise DataError(f"prompt: {len(prompt)} tokens; the context holds {self.model.config.context_length}")
         self.reset()
         given: Sequence[int] = prompt
-        for position in range(min(options.max_new_tokens, room)):
-            token = sampler.choose(self.step(given)[-1], position)
+        for made in range(min(options.max_new_tokens, room)):
+            token = sampler.choose(self.step(given)[-1], len(prompt) + made)
             given = [token]
             yield token
 
@@ -155,10 +181,10 @@ class StepBackend(ABC):
 class _TextSoFar:
     """Collects tokens and notices the first stop string."""
 
-    def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...], strip_space: bool) -> None:
+    def __init__(self, tokenizer: TextCoder, stop: tuple[str, ...], strip_space: bool) -> None:
         self._tokenizer, self._stop = tokenizer, stop
         # A tokenizer that puts a space before every text would show it at the start of an empty prompt's story.
-        self._strip_space = strip_space and getattr(tokenizer, "adds_prefix_space", False)
+        self._strip_space = strip_space and tokenizer.adds_prefix_space
         self.tokens: list[int] = []
         self.text = ""
 

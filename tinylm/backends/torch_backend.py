@@ -17,8 +17,9 @@ class TorchBackend(StepBackend):
 
     name = "torch"
 
-    def __init__(self, model: LoadedModel) -> None:
+    def __init__(self, model: LoadedModel, *, threads: int = 1) -> None:
         super().__init__(model)
+        torch.set_num_threads(threads)
         self._model = GPT(model.config).eval()
         tensors = {name: torch.from_numpy(values) for name, values in model.weights.items()}
         self._model.load_state_dict(tensors, assign=True)

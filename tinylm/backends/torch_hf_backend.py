@@ -22,8 +22,9 @@ class TransformersBackend(StepBackend):
 
     name = "hf"
 
-    def __init__(self, model: LoadedModel) -> None:
+    def __init__(self, model: LoadedModel, *, threads: int = 1) -> None:
         super().__init__(model)
+        torch.set_num_threads(threads)
         layout = layout_for(model.config)
         try:
             import transformers  # here: an optional extra

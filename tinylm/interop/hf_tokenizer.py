@@ -50,6 +50,9 @@ def find_hf_tokenizer(place: Path, settings: dict[str, Any], vocab_size: int) ->
 def _tokenizer_file(place: Path) -> Path:
     if place.is_file():
         return place
+    both = (place / "tokenizer.model", place / "tokenizer.json")
+    if all(path.is_file() for path in both) and _encode_alike(*both):
+        return both[0]  # the original, which more formats can carry
     for name in ("tokenizer.json", "tokenizer.model"):
         if (place / name).is_file():
             return place / name
@@ -58,6 +61,16 @@ def _tokenizer_file(place: Path) -> Path:
     raise DataError(
         f"{place}: no tokenizer.json, tokenizer.model, or vocab.json with merges.txt; name one with --tokenizer"
     )
+
+
+def _encode_alike(first: Path, second: Path) -> bool:
+    """Whether two tokenizer files give the same ids to texts on which such files usually part."""
+    try:
+        one, other = load_tokenizer(first), load_tokenizer(second)
+    except FormatError:
+        return False
+    texts = ("Once upon a time", " a", "  two  spaces  ", "a\n\nb\tc", "\u00e9\u65e5 12 \U0001f388", "\u2581")
+    return one.vocab_size == other.vocab_size and all(one.encode(text) == other.encode(text) for text in texts)
 
 
 def _from_vocab_and_merges(folder: Path) -> bytes:

@@ -29,7 +29,7 @@ from tinylm.interop.sentencepiece_proto import build_sentencepiece
 from tinylm.modelfile import weight_shapes
 from tinylm.tokenizer import Piece, load_tokenizer
 
-__all__ = ["V0_ORDER", "read_llama2c", "read_llama2c_config", "read_tokenizer_bin"]
+__all__ = ["V0_ORDER", "describe_llama2c", "read_llama2c", "read_tokenizer_bin"]
 
 _MAGIC = 0x616B3432  # "ak42"
 _HEADER_BYTES = 256  # of versions 1 and 2
@@ -104,18 +104,29 @@ def read_llama2c(path: Path, tokenizer: Path | None = None) -> Checkpoint:
     return Checkpoint(config, weights, model, "sentencepiece", loaded.bos_id, loaded.eos_id, True, provenance)
 
 
-def read_llama2c_config(path: Path) -> tuple[ModelConfig, int]:
-    """Return the shape in a llama2.c header and the file's version, after checking the file's size."""
-    header, _ = _read_model(_Cursor(read_file(path), str(path)), dequantise=False)
-    return header.config, header.version
+def describe_llama2c(path: Path) -> tuple[ModelConfig, int, dict[str, tuple[tuple[int, ...], int]]]:
+    """Return a `.bin`'s shape, its version, and each weight's shape and stored bytes; errors as `read_llama2c`."""
+    cursor = _Cursor(read_file(path), str(path))
+    header = _read_header(cursor)
+    shapes = weight_shapes(header.config)
+    if header.version == 2:
+        taken = _take_int8(cursor, header)
+        sizes = {
+            name: values.nbytes + (0 if scales is None else scales.nbytes) for name, (values, scales) in taken.items()
+        }
+    else:
+        floats = _take_v0(cursor, header.config) if header.version == 0 else _take_v1(cursor, header.config)
+        sizes = {name: rows.nbytes for name, rows in floats.items()}
+    cursor.finish()
+    return header.config, header.version, {name: (shapes[name], size) for name, size in sizes.items()}
 
 
-def _read_model(cursor: _Cursor, dequantise: bool = True) -> tuple[_Header, Weights]:
+def _read_model(cursor: _Cursor) -> tuple[_Header, Weights]:
     header = _read_header(cursor)
     if header.version == 2:
         quantised = _take_int8(cursor, header)
         cursor.finish()  # the whole file is checked before anything is allocated
-        return header, {name: _dequantise(*pair) for name, pair in quantised.items()} if dequantise else {}
+        return header, {name: _dequantise(*pair) for name, pair in quantised.items()}
     weights = _take_v0(cursor, header.config) if header.version == 0 else _take_v1(cursor, header.config)
     cursor.finish()
     return header, weights

@@ -26,6 +26,7 @@ class SafetensorsFolder:
 
     def __init__(self, folder: Path, stem: str = "model") -> None:
         self._readers: dict[str, Callable[[], Any]] = {}
+        self.files: list[Path] = []
         index = folder / f"{stem}.safetensors.index.json"
         single = folder / f"{stem}.safetensors"
         if index.is_file():
@@ -66,6 +67,7 @@ class SafetensorsFolder:
             names: list[str] = list(shard.keys())  # type: ignore[no-untyped-call]
         except (SafetensorError, OSError, ValueError) as error:
             raise FormatError(f"{path}: not a safetensors file, or damaged ({error})") from None
+        self.files.append(path)
         for name in names:
             if name in self._readers:
                 raise FormatError(f"{path}: tensor {name} is in two shards")
