@@ -1,4 +1,4 @@
-"""One job on threads, a real local Dask cluster and a real local Ray: the same files; a killed worker costs its range."""
+"""One job on threads, a local Dask cluster and a local Ray: the same files; a killed worker costs its range."""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 from fake_engine import FakeEngine, FakeInfo
 from kill_job import digests, kill_and_compare
-from tinylm.engine import Completion
 
 from tinylm.config import GenerateOptions
+from tinylm.engine import Completion
 from tinylm.errors import ConfigError, DataError, StageError
 from tinylm.stories import GenerateJob, generate_file, job_lock
 

@@ -6,6 +6,7 @@ start_job (once) ─► run_range (anywhere, in any order, as often as need be) 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -22,6 +23,7 @@ from tinylm.stories.plan import (
     plan_job,
     prepare_output,
     shard_folder,
+    single_format,
 )
 from tinylm.stories.runner import BulkEngine, RunFigures, row_parser, run_shards
 from tinylm.stories.storage import DiskFullError, Storage, open_storage
@@ -38,7 +40,8 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
-_ROW_BYTES, _TOKEN_BYTES = 200, 4  # guess of a row's size on disk while no shard is written yet
+_TEXT_FACTOR = 3  # a .jsonl or .csv file beside its zstd-packed shards, for stories of 200 tokens (measured)
+_ROW_BYTES, _TOKEN_BYTES = 200, 2  # guess of a row's size on disk while no shard is written yet
 
 
 def generate_file(
@@ -177,9 +180,9 @@ def _disk_full(plan: JobPlan, error: DiskFullError) -> str:
         need_bytes = sum(sizes) // len(sizes) * (plan.n_shards - len(sizes))
     else:
         need_bytes = plan.rows * plan.job.samples * (_ROW_BYTES + _TOKEN_BYTES * plan.job.options.max_new_tokens)
-    if plan.job.output != shard_folder(plan.job.output):
-        need_bytes += need_bytes + sum(sizes)  # shards and the one file stand side by side for a moment
+    if (form := single_format(plan.job.output)) is not None:  # shards and the one file lie side by side for a while
+        need_bytes += (need_bytes + sum(sizes)) * (1 if form == "parquet" else _TEXT_FACTOR)
     return (
-        f"{error}: the job needs about {need_bytes / 1e6:.1f} MB more, {error.free_bytes / 1e6:.1f} MB are free. "
+        f"{error}: the job needs about {math.ceil(need_bytes / 1e5) / 10:.1f} MB more, {error.free_bytes / 1e6:.1f} MB are free. "
         f"{len(sizes)} of {plan.n_shards} shards are safe; free some space and run the same job again"
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -91,9 +92,20 @@ def shard_table(answers: Sequence[Answer], identity: dict[str, Any]) -> pa.Table
     return pa.Table.from_arrays(arrays, schema=SCHEMA.with_metadata(metadata))
 
 
-def open_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """Return a Parquet writer with the settings that all of the job's files share."""
-    return pq.ParquetWriter(str(path), schema, compression="zstd", write_page_checksum=True)
+@contextmanager
+def open_writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """Open a Parquet writer with the settings that all of the job's files share.
+
+    The file is closed for certain: after a failed write the writer alone would hold it, and its disk space.
+    """
+    with path.open("wb") as file:
+        writer = pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True)
+        try:
+            yield writer
+            writer.close()
+        except BaseException:
+            writer.is_open = False  # or its destructor would write the footer into the closed file
+            raise
 
 
 def write_shard(path: Path, table: pa.Table) -> None:
