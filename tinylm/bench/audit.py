@@ -74,6 +74,7 @@ def _no_hidden_cache(run: Run) -> Audit | None:
     if same is None or distinct is None:
         return None
     ratio = same / distinct
+    shares = any(c["prefix_sharing"] for c in cells)
     found = (
         f"identical prompts: {ratio:.2f} times the requests per CPU second of distinct ones, bound {CACHE_BOUND:.2f}"
     )
