@@ -41,7 +41,7 @@ def test_orthogonalised_matrices_keep_their_directions_and_lose_their_scale(shap
 def test_muon_moves_every_direction_equally_and_decays_weights() -> None:
     weight = nn.Parameter(torch.eye(8))
     weight.grad = torch.diag(torch.logspace(-1, 1, 8))
-    Muon([weight], momentum=0.0, steps=5).step(lr=0.1, weight_decay=0.5)
+    Muon({"weight": weight}, momentum=0.0, steps=5).step(lr=0.1, weight_decay=0.5)
     moved = 0.95 - weight.detach().diagonal()  # 1 - 0.1 * 0.5 is left by the decay
     assert moved.min() > 0.05
     assert moved.max() < 0.13

@@ -45,7 +45,7 @@ class TrainConfig(Config):
     head_lr: Rate = 0.005
     vector_lr: Rate = Field(0.01, description="norm weights and biases")
     momentum: Share = Field(0.95, description="Muon's Nesterov momentum")
-    newton_schulz_steps: Annotated[int, Field(gt=0, le=12)] = 5
+    newton_schulz_steps: Annotated[int, Field(gt=0, le=12)] = 3
     beta1: Share = 0.8
     beta2: Share = 0.95
     weight_decay: Rate = Field(0.0, description="on matrices, times the learning rate")

@@ -101,7 +101,7 @@ class _Run:
         initialise(self.model, zero_projections=self.config.zero_projections, embedding_std=self.config.embedding_std)
         self.model.to(self.plan.device)
         self.model.checkpoint_activations = self.config.checkpoint_activations
-        self.optimizers = Optimizers(self.model, self.config)
+        self.optimizers = Optimizers(self.model, self.config, self.plan.workers)
         if self.config.average:
             self.average = {name: weight.detach().clone() for name, weight in self.model.named_parameters()}
         found = checkpoint.latest(self.out_dir / "checkpoints", self.fingerprint)
@@ -168,7 +168,7 @@ class _Run:
         if config.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
         done_s = clock_s()
-        self.optimizers.step(lr_scale(self.step, plan.steps, config))
+        self.optimizers.step(lr_scale(self.step, plan.steps, config), workers.run)
         if self.average:
             weights = [weight.detach() for _, weight in self.model.named_parameters()]
             torch._foreach_lerp_(list(self.average.values()), weights, 1 - config.average)

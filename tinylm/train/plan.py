@@ -102,7 +102,7 @@ def _calibrate(config: TrainConfig, shape: ModelConfig, plan: Plan) -> float:
     """Return the mean seconds of a step over the run's short and long rows, timed on a model thrown away."""
     with torch.random.fork_rng():
         model = GPT(shape).to(plan.device)
-    optimizers = Optimizers(model, config)
+    optimizers = Optimizers(model, config, plan.workers)
     timed: dict[int, float] = {}
     with GradientWorkers(model, loss_function(config, plan), plan.workers) as workers:
         for length in {config.first_row_length, config.row_length}:
@@ -110,7 +110,7 @@ def _calibrate(config: TrainConfig, shape: ModelConfig, plan: Plan) -> float:
 
             def step(rows: Tensor = rows, length: int = length) -> None:
                 workers.gradients(rows.to(plan.device), config.micro_tokens // length)
-                optimizers.step(1.0)
+                optimizers.step(1.0, workers.run)
                 if plan.device == "cuda":
                     torch.cuda.synchronize()
 

@@ -8,7 +8,7 @@ product: measured 1.3 times as fast as PyTorch's threads on two idle cores and 3
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
@@ -51,6 +51,15 @@ class GradientWorkers:
         total = sum(self._micro_batch(part, len(parts)) for part in parts)
         self._merge()
         return _mean_over_processes(self._model, total)
+
+    def run(self, parts: Sequence[Callable[[], None]]) -> None:
+        """Do all `parts`, at the same time if there are several workers."""
+        if self._pool is None:
+            for part in parts:
+                part()
+            return
+        for done in [self._pool.submit(part) for part in parts]:
+            done.result()
 
     def _micro_batch(self, rows: Tensor, parts: int) -> float:
         if self._pool is None:
