@@ -91,7 +91,7 @@ void add_attention(const KernelTable& t, KvType type, int64_t head_dim, int64_t 
   auto* out = reinterpret_cast<float*>(buffer(static_cast<size_t>(queries * heads * head_dim) * 4));
   auto* scratch = reinterpret_cast<float*>(buffer(t.attention_scratch_floats(length, head_dim) * 4));
   char name[128];
-  std::snprintf(name, sizeof name, "attention %s D=%d T=%d queries=%d heads=%d", type == KvType::f32 ? "f32" : "bf16", static_cast<int>(head_dim),
+  std::snprintf(name, sizeof name, "attention %s D=%d T=%d queries=%d heads=%d", type == KvType::f32 ? "f32" : type == KvType::q8 ? "q8" : "bf16", static_cast<int>(head_dim),
                 static_cast<int>(length), static_cast<int>(queries), static_cast<int>(heads));
   const KernelTable* table = &t;
   double macs = 0;
@@ -153,7 +153,7 @@ void add_all(const KernelTable& t) {
   for (const WeightType type : {WeightType::f32, WeightType::bf16, WeightType::q4})
     for (const int64_t m : {1, 4, 16, 64})
       for (const Shape s : {Shape{1152, 384}, Shape{384, 1024}, Shape{16000, 384}}) add_matmul(t, type, s.n, s.k, m, false);
-  for (const KvType type : {KvType::bf16, KvType::f32})
+  for (const KvType type : {KvType::q8, KvType::bf16, KvType::f32})
     for (const int64_t head_dim : {32, 64}) {
       add_attention(t, type, head_dim, 32, 1, 6);
       add_attention(t, type, head_dim, 110, 1, 6);

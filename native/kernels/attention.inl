@@ -1,7 +1,10 @@
 // Attention of one kv head over the blocked cache, written once for all instruction sets (see generic.inl).
 //
-// Orders: scores: lanes are positions, fma over d from 0; softmax sum: lane = position mod 16, then 8, 4, 2, 1;
-// p . v: two sums (even and odd positions), each fma over positions in order, then even + odd, then times 1 / sum.
+// A q8 cache needs of the includer: I16 and its functions, load_int8 (16 bytes to floats), Query4, query4(p), and
+// dot4_keys(sum, keys, query): sum += the four products of each lane, keys stored as key + kKeyOffset.
+//
+// Orders: scores: lanes are positions, fma over d from 0; for q8 (float(dot) * query scale) * key scale; softmax sum: lane = position mod 16, then 8, 4, 2, 1;
+// p . v: two sums (even and odd positions), each fma over positions in order, then even + odd, then times 1 / sum; for q8 the weight is p * value scale.
 
 struct F32Elements {
   static constexpr int64_t bytes = 4;
@@ -19,11 +22,26 @@ struct Bf16Elements {
   }
 };
 
-int64_t element_bytes(KvType type) { return type == KvType::f32 ? F32Elements::bytes : Bf16Elements::bytes; }
+struct Int8Elements {
+  static constexpr int64_t bytes = 1;
+  static TINYLM_INLINE F16 read(const uint8_t* p) { return load_int8(p); }
+};
+
+// q8 keys of 16 positions: their 16 scales, the 16 scales of their values, then [D/4][16][4] bytes.
+constexpr int64_t kKeyHeader = 2 * kPositionBlock * 4;
+
+int64_t element_bytes(KvType type) { return type == KvType::f32 ? 4 : type == KvType::bf16 ? 2 : 1; }
+
+int64_t key_block_bytes(KvType type, int64_t head_dim) {
+  if (type == KvType::q8) return kKeyHeader + kPositionBlock * round_up(head_dim, 4);
+  return kPositionBlock * head_dim * element_bytes(type);
+}
+int64_t value_row_bytes(KvType type, int64_t head_dim) { return round_up(head_dim, kLanes) * element_bytes(type); }
 
 size_t kv_bytes(KvType type, int64_t positions, int64_t head_dim, bool values) {
-  const int64_t elements = values ? positions * round_up(head_dim, kLanes) : round_up(positions, kPositionBlock) * head_dim;
-  return static_cast<size_t>(round_up(elements * element_bytes(type), kAlign));
+  const int64_t bytes = values ? positions * value_row_bytes(type, head_dim)
+                               : round_up(positions, kPositionBlock) / kPositionBlock * key_block_bytes(type, head_dim);
+  return static_cast<size_t>(round_up(bytes, static_cast<int64_t>(kAlign)));
 }
 
 template <typename Elements>
@@ -37,17 +55,49 @@ void kv_store_as(const KvView& kv, int64_t position, const float* k, const float
     Elements::write(row + d * Elements::bytes, load_some(v + d, kv.head_dim - d, 0.0f));
 }
 
+// Calls write(d, codes) for 16 int8 codes of x at a time; returns the scale.
+template <typename Write>
+TINYLM_INLINE float quantise(const float* x, int64_t n, Write write) {
+  const float amax = absolute_max(x, n);
+  const F16 inverse = set1(quantise_factor(amax)), magic = set1(kRoundMagic);
+  for (int64_t d = 0; d < n; d += kLanes) {
+    alignas(64) uint8_t codes[kLanes];
+    store_signed(codes, add(mul(load_some(x + d, n - d, 0.0f), inverse), magic));
+    write(d, codes);
+  }
+  return quantise_scale(amax);
+}
+
+void kv_store_q8(const KvView& kv, int64_t position, const float* k, const float* v) {
+  const int64_t lane = position % kPositionBlock, quads = round_up(kv.head_dim, 4) / 4;
+  uint8_t* block = static_cast<uint8_t*>(kv.k) + position / kPositionBlock * key_block_bytes(KvType::q8, kv.head_dim);
+  float* scales = reinterpret_cast<float*>(block);
+  scales[lane] = quantise(k, kv.head_dim, [=](int64_t d, const uint8_t* codes) {
+    for (int64_t quad = d / 4; quad < quads && quad < d / 4 + 4; ++quad) {
+      uint32_t four;
+      __builtin_memcpy(&four, codes + 4 * quad - d, 4);
+      four ^= kKeyOffset ? 0x80808080u : 0u;
+      __builtin_memcpy(block + kKeyHeader + quad * 64 + lane * 4, &four, 4);
+    }
+  });
+  uint8_t* row = static_cast<uint8_t*>(kv.v) + position * value_row_bytes(KvType::q8, kv.head_dim);
+  scales[kPositionBlock + lane] =
+      quantise(v, kv.head_dim, [=](int64_t d, const uint8_t* codes) { __builtin_memcpy(row + d, codes, kLanes); });
+}
+
 void kv_store(const KvView& kv, int64_t position, const float* k, const float* v) {
-  if (kv.type == KvType::f32) return kv_store_as<F32Elements>(kv, position, k, v);
-  kv_store_as<Bf16Elements>(kv, position, k, v);
+  switch (kv.type) {
+    case KvType::f32: return kv_store_as<F32Elements>(kv, position, k, v);
+    case KvType::bf16: return kv_store_as<Bf16Elements>(kv, position, k, v);
+    case KvType::q8: return kv_store_q8(kv, position, k, v);
+  }
 }
 
 void kv_copy(const KvView& from, const KvView& to, int64_t count) {
   // Whole blocks of K: positions past `count` are never read before they are written.
-  __builtin_memcpy(to.k, from.k,
-                   static_cast<size_t>(round_up(count, kPositionBlock) * from.head_dim * element_bytes(from.type)));
-  __builtin_memcpy(to.v, from.v,
-                   static_cast<size_t>(count * round_up(from.head_dim, kLanes) * element_bytes(from.type)));
+  const int64_t blocks = round_up(count, kPositionBlock) / kPositionBlock;
+  __builtin_memcpy(to.k, from.k, static_cast<size_t>(blocks * key_block_bytes(from.type, from.head_dim)));
+  __builtin_memcpy(to.v, from.v, static_cast<size_t>(count * value_row_bytes(from.type, from.head_dim)));
 }
 
 size_t attention_scratch_floats(int64_t positions, int64_t head_dim) {
@@ -110,46 +160,137 @@ void mix_values(const uint8_t* v, int64_t row_bytes, const float* weights, int64
     store_some(out + c * kLanes, mul(add(even[c], odd[c]), set1(inverse)), count - c * kLanes);
 }
 
-template <typename Elements>
-void attend(const AttentionCall& call, const float* q, int64_t begin, int64_t end, float* out) {
-  const int64_t head_dim = call.kv.head_dim;
-  const int64_t padded = round_up(head_dim, kLanes);
-  float* scaled = call.scratch;
-  float* scores = call.scratch + padded;
-  for (int64_t d = 0; d < head_dim; d += kLanes)
-    store_some(scaled + d, mul(load_some(q + d, head_dim - d, 0.0f), set1(call.scale)), head_dim - d);
+// q8: the query of one head as int8, and what its scores are multiplied by.
+struct Query {
+  const uint8_t* codes;
+  float scale;
+  int32_t excess;  // what kKeyOffset adds to each dot product
+};
 
-  const uint8_t* k = static_cast<const uint8_t*>(call.kv.k);
-  const int64_t block_bytes = kPositionBlock * head_dim * Elements::bytes;
-  const int64_t last = round_up(end, kPositionBlock) / kPositionBlock;
-  int64_t b = begin / kPositionBlock;
-  for (; b + 4 <= last; b += 4)
-    score_blocks<Elements, 4>(k + b * block_bytes, scaled, head_dim, scores + b * kPositionBlock);
-  if (b + 2 <= last) {
-    score_blocks<Elements, 2>(k + b * block_bytes, scaled, head_dim, scores + b * kPositionBlock);
+Query quantise_query(const float* q, int64_t head_dim, float scale, uint8_t* codes) {
+  int32_t sum = 0;
+  const float q_scale = quantise(q, head_dim, [&](int64_t d, const uint8_t* from) {
+    __builtin_memcpy(codes + d, from, kLanes);
+    for (int64_t i = 0; i < kLanes; ++i) sum += static_cast<int8_t>(from[i]);
+  });
+  return {codes, q_scale * scale, sum * kKeyOffset};
+}
+
+template <int Blocks>
+void score_blocks_q8(const uint8_t* k, int64_t block_bytes, const Query& query, int64_t quads, float* scores) {
+  I16 sums[Blocks];
+  TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) sums[b] = zero_int();
+  for (int64_t quad = 0; quad < quads; ++quad) {
+    const Query4 four = query4(query.codes + 4 * quad);
+    TINYLM_UNROLL for (int b = 0; b < Blocks; ++b)
+      sums[b] = dot4_keys(sums[b], load_weights(k + b * block_bytes + kKeyHeader + quad * 64), four);
+  }
+  const I16 excess = set1_int(query.excess);
+  const F16 scale = set1(query.scale);
+  TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) {
+    const F16 key_scales = load(reinterpret_cast<const float*>(k + b * block_bytes));
+    store(scores + b * kPositionBlock, mul(mul(to_float(sub_int(sums[b], excess)), scale), key_scales));
+  }
+}
+
+// Calls run<Blocks>(first block) for blocks begin..end, four, two or one at a time.
+template <typename Step>
+TINYLM_INLINE void for_position_blocks(int64_t begin, int64_t end, const Step& step) {
+  int64_t b = begin;
+  for (; b + 4 <= end; b += 4) step.template run<4>(b);
+  if (b + 2 <= end) {
+    step.template run<2>(b);
     b += 2;
   }
-  if (b < last) score_blocks<Elements, 1>(k + b * block_bytes, scaled, head_dim, scores + b * kPositionBlock);
+  if (b < end) step.template run<1>(b);
+}
 
-  const float inverse = 1.0f / softmax_weights(scores, begin, end);
+template <typename Elements>
+struct FloatScores {
+  const uint8_t* k;
+  int64_t block_bytes, head_dim;
+  const float* q;
+  float* scores;
+  template <int Blocks>
+  TINYLM_INLINE void run(int64_t b) const {
+    score_blocks<Elements, Blocks>(k + b * block_bytes, q, head_dim, scores + b * kPositionBlock);
+  }
+};
+
+struct Int8Scores {
+  const uint8_t* k;
+  int64_t block_bytes, quads;
+  const Query& query;
+  float* scores;
+  template <int Blocks>
+  TINYLM_INLINE void run(int64_t b) const {
+    score_blocks_q8<Blocks>(k + b * block_bytes, block_bytes, query, quads, scores + b * kPositionBlock);
+  }
+};
+
+template <typename Elements>
+void float_scores(const AttentionCall& call, const float* q, int64_t begin, int64_t end, float* scaled, float* scores) {
+  const int64_t head_dim = call.kv.head_dim;
+  for (int64_t d = 0; d < head_dim; d += kLanes)
+    store_some(scaled + d, mul(load_some(q + d, head_dim - d, 0.0f), set1(call.scale)), head_dim - d);
+  const FloatScores<Elements> step{static_cast<const uint8_t*>(call.kv.k), key_block_bytes(call.kv.type, head_dim), head_dim,
+                                   scaled, scores};
+  for_position_blocks(begin / kPositionBlock, round_up(end, kPositionBlock) / kPositionBlock, step);
+}
+
+void int8_scores(const AttentionCall& call, const float* q, int64_t begin, int64_t end, float* scaled, float* scores) {
+  const int64_t head_dim = call.kv.head_dim;
+  const Query query = quantise_query(q, head_dim, call.scale, reinterpret_cast<uint8_t*>(scaled));
+  const Int8Scores step{static_cast<const uint8_t*>(call.kv.k), key_block_bytes(KvType::q8, head_dim),
+                        round_up(head_dim, 4) / 4, query, scores};
+  for_position_blocks(begin / kPositionBlock, round_up(end, kPositionBlock) / kPositionBlock, step);
+}
+
+// weights[t] *= value scale of t.
+void fold_value_scales(const KvView& kv, int64_t begin, int64_t end, float* weights) {
+  const int64_t block_bytes = key_block_bytes(KvType::q8, kv.head_dim);
+  for (int64_t b = begin / kPositionBlock; b * kPositionBlock < end; ++b) {
+    const float* scales = reinterpret_cast<const float*>(static_cast<const uint8_t*>(kv.k) + b * block_bytes) + kPositionBlock;
+    float* at = weights + b * kPositionBlock;
+    store(at, mul(load(at), load(scales)));
+  }
+}
+
+template <typename Elements>
+void mix_all(const AttentionCall& call, const float* weights, int64_t begin, int64_t end, float inverse, float* out) {
+  const int64_t head_dim = call.kv.head_dim, padded = round_up(head_dim, kLanes), row_bytes = padded * Elements::bytes;
   const uint8_t* v = static_cast<const uint8_t*>(call.kv.v);
-  const int64_t row_bytes = padded * Elements::bytes;
   int64_t d = 0;
   for (; d + 2 * kLanes <= padded; d += 2 * kLanes)
-    mix_values<Elements, 2>(v + d * Elements::bytes, row_bytes, scores, begin, end, inverse, out + d, head_dim - d);
+    mix_values<Elements, 2>(v + d * Elements::bytes, row_bytes, weights, begin, end, inverse, out + d, head_dim - d);
   if (d < padded)
-    mix_values<Elements, 1>(v + d * Elements::bytes, row_bytes, scores, begin, end, inverse, out + d, head_dim - d);
+    mix_values<Elements, 1>(v + d * Elements::bytes, row_bytes, weights, begin, end, inverse, out + d, head_dim - d);
+}
+
+void attend(const AttentionCall& call, const float* q, int64_t begin, int64_t end, float* out) {
+  float* scaled = call.scratch;
+  float* scores = call.scratch + round_up(call.kv.head_dim, kLanes);
+  switch (call.kv.type) {
+    case KvType::f32: float_scores<F32Elements>(call, q, begin, end, scaled, scores); break;
+    case KvType::bf16: float_scores<Bf16Elements>(call, q, begin, end, scaled, scores); break;
+    case KvType::q8: int8_scores(call, q, begin, end, scaled, scores); break;
+  }
+  const float inverse = 1.0f / softmax_weights(scores, begin, end);
+  switch (call.kv.type) {
+    case KvType::f32: return mix_all<F32Elements>(call, scores, begin, end, inverse, out);
+    case KvType::bf16: return mix_all<Bf16Elements>(call, scores, begin, end, inverse, out);
+    case KvType::q8:
+      fold_value_scales(call.kv, begin, end, scores);
+      return mix_all<Int8Elements>(call, scores, begin, end, inverse, out);
+  }
 }
 
 void attention(const AttentionCall& call) {
   for (int64_t i = 0; i < call.queries; ++i) {
     const int64_t end = call.first_position + i + 1;
     const int64_t begin = call.window > 0 && end > call.window ? end - call.window : 0;
-    for (int64_t g = 0; g < call.group; ++g) {
-      const float* q = call.q + i * call.q_stride + g * call.kv.head_dim;
-      float* out = call.out + i * call.out_stride + g * call.kv.head_dim;
-      if (call.kv.type == KvType::f32) attend<F32Elements>(call, q, begin, end, out);
-      else attend<Bf16Elements>(call, q, begin, end, out);
-    }
+    for (int64_t g = 0; g < call.group; ++g)
+      attend(call, call.q + i * call.q_stride + g * call.kv.head_dim, begin, end,
+             call.out + i * call.out_stride + g * call.kv.head_dim);
   }
 }

@@ -29,6 +29,25 @@ void store_codes(uint8_t* data, int64_t i, int64_t padded, F16 rounded) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(data + padded + 2 * i), _mm256_shuffle_epi8(int16_of(rounded), order));
 }
 
+// |q| and sign(q) * k, so that a pair sums to at most 2 * 127 * 127 < 2^15.
+constexpr int32_t kKeyOffset = 0;
+struct Query4 {
+  __m256i signs, magnitudes;
+};
+TINYLM_INLINE Query4 query4(const uint8_t* p) {
+  int32_t word;
+  __builtin_memcpy(&word, p, 4);
+  const __m256i four = _mm256_set1_epi32(word);
+  return {four, _mm256_abs_epi8(four)};
+}
+TINYLM_INLINE __m256i dot4_half(__m256i sum, __m256i keys, Query4 q) {
+  const __m256i pairs = _mm256_maddubs_epi16(q.magnitudes, _mm256_sign_epi8(keys, q.signs));
+  return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+TINYLM_INLINE I16 dot4_keys(I16 sum, I16 keys, Query4 q) {
+  return {dot4_half(sum.low, keys.low, q), dot4_half(sum.high, keys.high, q)};
+}
+
 constexpr int64_t kTileRows = 6;
 constexpr int64_t kFloatTileRows = 6, kFloatTileBlocks = 1, kFloatPairBlocks = 3, kFloatSingleBlocks = 4;
 

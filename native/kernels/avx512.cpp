@@ -87,6 +87,10 @@ TINYLM_INLINE int32_t sum_group(const uint8_t* p) {
   return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
 }
 
+TINYLM_INLINE F16 load_int8(const uint8_t* p) {
+  return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
+}
+
 TINYLM_INLINE I16 zero_int() { return {_mm512_setzero_si512()}; }
 TINYLM_INLINE I16 set1_int(int32_t x) { return {_mm512_set1_epi32(x)}; }
 TINYLM_INLINE F16 to_float(I16 a) { return {_mm512_cvtepi32_ps(a.v)}; }
@@ -116,6 +120,12 @@ TINYLM_INLINE I16 dot4(I16 sum, Quad a, I16 w) { return {_mm512_dpbusd_epi32(sum
 TINYLM_INLINE I16 dot4_codes(I16 sum, I16 codes, Quad a) { return {_mm512_dpbusd_epi32(sum.v, codes.v, a.v)}; }
 TINYLM_INLINE I16 low_nibbles(I16 a) { return {_mm512_and_si512(a.v, _mm512_set1_epi8(15))}; }
 TINYLM_INLINE I16 high_nibbles(I16 a) { return {_mm512_and_si512(_mm512_srli_epi16(a.v, 4), _mm512_set1_epi8(15))}; }
+
+// Keys are the unsigned operand.
+constexpr int32_t kKeyOffset = 128;
+using Query4 = Quad;
+TINYLM_INLINE Query4 query4(const uint8_t* p) { return broadcast4(p); }
+TINYLM_INLINE I16 dot4_keys(I16 sum, I16 keys, Query4 q) { return dot4_codes(sum, keys, q); }
 
 constexpr int64_t kTileRows = 8, kTileBlocks = 2;  // 16 sums, 2 weights, 1 activation of 32 registers
 constexpr int64_t kFloatTileRows = 8, kFloatTileBlocks = 2, kFloatPairBlocks = 4, kFloatSingleBlocks = 8;

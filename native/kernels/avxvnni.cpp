@@ -30,9 +30,6 @@ TINYLM_INLINE Quad broadcast4(const uint8_t* p) {
   __builtin_memcpy(&word, p, 4);
   return {_mm256_set1_epi32(word)};
 }
-TINYLM_INLINE I16 load_weights(const uint8_t* p) {
-  return {_mm256_load_si256(reinterpret_cast<const __m256i*>(p)), _mm256_load_si256(reinterpret_cast<const __m256i*>(p + 32))};
-}
 TINYLM_INLINE I16 dot4(I16 sum, Quad a, I16 w) {
   return {_mm256_dpbusd_avx_epi32(sum.low, a.v, w.low), _mm256_dpbusd_avx_epi32(sum.high, a.v, w.high)};
 }
@@ -46,6 +43,12 @@ TINYLM_INLINE I16 low_nibbles(I16 a) {
 TINYLM_INLINE I16 high_nibbles(I16 a) {
   return low_nibbles({_mm256_srli_epi16(a.low, 4), _mm256_srli_epi16(a.high, 4)});
 }
+
+// Keys are the unsigned operand.
+constexpr int32_t kKeyOffset = 128;
+using Query4 = Quad;
+TINYLM_INLINE Query4 query4(const uint8_t* p) { return broadcast4(p); }
+TINYLM_INLINE I16 dot4_keys(I16 sum, I16 keys, Query4 q) { return dot4_codes(sum, keys, q); }
 
 constexpr int64_t kTileRows = 6, kTileBlocks = 1;  // 12 sums, 2 weights, 1 activation of 16 registers
 constexpr int64_t kFloatTileRows = 6, kFloatTileBlocks = 1, kFloatPairBlocks = 3, kFloatSingleBlocks = 4;

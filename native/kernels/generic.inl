@@ -92,6 +92,18 @@ TINYLM_INLINE F16 gelu_tanh16(F16 x) {
 
 TINYLM_INLINE F16 silu16(F16 x) { return div(x, add(exp16(negate(x)), set1(1.0f))); }
 
+// --- Quantisation to int8 ----------------------------------------------------------------------------------------------
+
+float absolute_max(const float* x, int64_t n) {
+  F16 top = set1(0.0f);
+  for (int64_t i = 0; i < n; i += kLanes) top = max16(abs16(load_some(x + i, n - i, 0.0f)), top);
+  return fold_max(top);
+}
+
+constexpr float kSmallestAmax = 7.8886090522101181e-31f;  // 2^-100: below it 127 / amax would overflow
+float quantise_scale(float amax) { return amax >= kSmallestAmax ? amax / 127.0f : 0.0f; }
+float quantise_factor(float amax) { return amax >= kSmallestAmax ? 127.0f / amax : 0.0f; }
+
 // --- Elementwise -------------------------------------------------------------------------------------------------------
 
 void rmsnorm(const float* x, const float* weight, int64_t n, float eps, float* y) {

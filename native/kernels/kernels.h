@@ -19,7 +19,7 @@ constexpr int64_t kMaximaBlock = 64;    // logits per entry of block_max
 constexpr size_t kAlign = 64;           // every buffer handed to a kernel starts on this many bytes, unless said otherwise
 
 enum class WeightType : uint32_t { f32, bf16, q8, q4 };
-enum class KvType : uint32_t { f32, bf16 };
+enum class KvType : uint32_t { f32, bf16, q8 };
 enum class Activation : uint32_t { swiglu, gelu, gelu_tanh, relu2 };
 
 constexpr int64_t round_up(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
@@ -49,7 +49,8 @@ struct Matrix {
 };
 
 // Keys and values of one (layer, slot, kv head). k: blocks [T/16][D][16 positions]; v: [T][D padded to 16].
-// bf16 elements may be permuted within 16 by the table, so only the table's own functions read or write them.
+// q8: int8 with one scale per position for the key and one for the value (amax / 127, rounded as in prepare_row).
+// bf16 and q8 are laid out as the table likes, so only its own functions read or write them.
 struct KvView {
   KvType type;
   int64_t head_dim;

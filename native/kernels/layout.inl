@@ -139,12 +139,6 @@ const int32_t* row_group_sums(const void* row, int64_t k) {
   return reinterpret_cast<const int32_t*>(row_data(row) + round_up(k, kGroup));
 }
 
-float absolute_max(const float* x, int64_t n) {
-  F16 top = set1(0.0f);
-  for (int64_t i = 0; i < n; i += kLanes) top = max16(abs16(load_some(x + i, n - i, 0.0f)), top);
-  return fold_max(top);
-}
-
 void prepare_row(WeightType type, const float* x, int64_t k, void* row) {
   uint8_t* data = static_cast<uint8_t*>(row) + sizeof(RowHeader);
   if (type == WeightType::f32 || type == WeightType::bf16) {
@@ -152,9 +146,8 @@ void prepare_row(WeightType type, const float* x, int64_t k, void* row) {
     return;
   }
   const float amax = absolute_max(x, k);
-  const bool zero = !(amax >= 7.8886090522101181e-31f);  // 2^-100: below it 127 / amax would overflow
-  static_cast<RowHeader*>(row)->scale = zero ? 0.0f : amax / 127.0f;
-  const F16 inverse = set1(zero ? 0.0f : 127.0f / amax), magic = set1(kRoundMagic);
+  static_cast<RowHeader*>(row)->scale = quantise_scale(amax);
+  const F16 inverse = set1(quantise_factor(amax)), magic = set1(kRoundMagic);
   const int64_t padded = round_up(k, kGroup);
   for (int64_t i = 0; i < padded; i += kLanes) {
     const F16 rounded = add(mul(i < k ? load_some(x + i, k - i, 0.0f) : set1(0.0f), inverse), magic);

@@ -79,6 +79,33 @@ int32_t sum_group(const uint8_t* p) {
   return sum;
 }
 
+struct I16 {
+  int32_t lane[kLanes];
+};
+I16 set1_int(int32_t x) {
+  I16 r;
+  for (int32_t& lane : r.lane) lane = x;
+  return r;
+}
+I16 zero_int() { return set1_int(0); }
+I16 sub_int(const I16& a, const I16& b) {
+  I16 r;
+  for (int64_t i = 0; i < kLanes; ++i) r.lane[i] = a.lane[i] - b.lane[i];
+  return r;
+}
+F16 to_float(const I16& a) { return lanes([&](int64_t i) { return static_cast<float>(a.lane[i]); }); }
+F16 load_int8(const uint8_t* p) { return lanes([=](int64_t i) { return static_cast<float>(static_cast<int8_t>(p[i])); }); }
+
+constexpr int32_t kKeyOffset = 0;  // keys of a q8 cache are stored as key + this
+using Query4 = const uint8_t*;
+Query4 query4(const uint8_t* p) { return p; }
+const uint8_t* load_weights(const uint8_t* p) { return p; }
+I16 dot4_keys(const I16& sum, const uint8_t* keys, Query4 q) {
+  I16 r = sum;
+  for (int64_t i = 0; i < 4 * kLanes; ++i) r.lane[i / 4] += static_cast<int8_t>(keys[i]) * static_cast<int8_t>(q[i % 4]);
+  return r;
+}
+
 constexpr int64_t kFloatTileRows = 4, kFloatTileBlocks = 1, kFloatPairBlocks = 1, kFloatSingleBlocks = 1;
 
 #include "generic.inl"

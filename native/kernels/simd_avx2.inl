@@ -113,3 +113,11 @@ TINYLM_INLINE I16 set1_int(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set
 TINYLM_INLINE I16 times_int(I16 a, int32_t x) {
   return {_mm256_mullo_epi32(a.low, _mm256_set1_epi32(x)), _mm256_mullo_epi32(a.high, _mm256_set1_epi32(x))};
 }
+
+TINYLM_INLINE I16 load_weights(const uint8_t* p) {
+  return {_mm256_load_si256(reinterpret_cast<const __m256i*>(p)), _mm256_load_si256(reinterpret_cast<const __m256i*>(p + 32))};
+}
+TINYLM_INLINE F16 load_int8(const uint8_t* p) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8)))};
+}

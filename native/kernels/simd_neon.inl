@@ -131,3 +131,14 @@ TINYLM_INLINE I16 low_nibbles(I16 a) {
 TINYLM_INLINE I16 high_nibbles(I16 a) {
   return int_quarters([&](int i) { return vreinterpretq_s32_u8(vshrq_n_u8(vreinterpretq_u8_s32(a.v[i]), 4)); });
 }
+
+constexpr int32_t kKeyOffset = 0;
+using Query4 = Quad;
+TINYLM_INLINE Query4 query4(const uint8_t* p) { return broadcast4(p); }
+TINYLM_INLINE I16 dot4_keys(I16 sum, I16 keys, Query4 q) { return dot4(sum, q, keys); }
+TINYLM_INLINE F16 load_int8(const uint8_t* p) {
+  const int8x16_t bytes = vreinterpretq_s8_u8(vld1q_u8(p));
+  const int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_high_s8(bytes);
+  return {{vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))), vcvtq_f32_s32(vmovl_high_s16(low)),
+           vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))), vcvtq_f32_s32(vmovl_high_s16(high))}};
+}
