@@ -1,0 +1,156 @@
+"""The pages: right numbers, nothing from outside, no markup from stories, and no complaint from a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from tinylm.bench.compare import compare_runs
+from tinylm.bench.store import read_run
+from tinylm.errors import DataError
+from tinylm.report import Story, render_index, render_report, render_stories, render_training
+
+EVIL = '</script><img src=x onerror="document.title=1"><b>&amp; "quoted"'
+SCHEMA1 = Path(__file__).parent / "data" / "schema1"
+
+
+@pytest.fixture(scope="session")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two published runs, the second 30 % slower, beside a training page and a stories page."""
+    root = tmp_path_factory.mktemp("reports")
+    _publish(root / "a", root, "20260101T000000Z-a", 1.0)
+    _publish(root / "b", root, "20260102T000000Z-b", 0.7)
+    train = root / "train"
+    train.mkdir()
+    rows = [{"step": s, "loss_nats": 8 / s, "lr_scale": 1 - s / 40, "tokens_per_s": 9e3 + s} for s in range(1, 31)]
+    rows += [{"step": s, "valid_nats_per_token": 8.5 / s, "valid_bits_per_byte": 3 / s} for s in (10, 20, 30)]
+    lines = [json.dumps(row) for row in sorted(rows, key=lambda row: row["step"])]
+    (train / "metrics.jsonl").write_text("\n".join(lines) + '\n{"step": 31, "loss', encoding="utf-8")
+    sample = {"step": 10, "prompt": "Once", "text": f"Once upon {EVIL}"}
+    (train / "samples.jsonl").write_text(json.dumps(sample) + "\n", encoding="utf-8")
+    render_training(train, train / "training.html")
+    render_stories([Story(EVIL, EVIL)], train / "stories.html", human=[Story("A", EVIL)], model=EVIL, settings=EVIL)
+    render_index(root)
+    return root
+
+
+def _publish(folder: Path, root: Path, run_id: str, speed: float) -> None:
+    """Copy the stored run under another name, its throughput scaled by `speed`, and render its report."""
+    shutil.copytree(SCHEMA1, folder)
+    facts = json.loads((folder / "run.json").read_text()) | {"run_id": run_id, "question": f"How fast? {EVIL}"}
+    (folder / "run.json").write_text(json.dumps(facts))
+    table = pq.read_table(folder / "cells.parquet")
+    at = table.column_names.index("tokens_per_s")
+    scaled = pc.multiply(table["tokens_per_s"], pa.scalar(speed))
+    pq.write_table(table.set_column(at, "tokens_per_s", scaled), folder / "cells.parquet")
+    render_report(folder, folder / "report.html", [path.parent for path in root.glob("*/run.json")])
+
+
+PAGES = ("a/report.html", "b/report.html", "index.html", "train/training.html", "train/stories.html")
+
+
+class Tags(HTMLParser):
+    """Collects tags with their attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_is_self_contained_and_small(reports: Path, page: str) -> None:
+    text = (reports / page).read_text(encoding="utf-8")
+    assert len(text.encode()) < 2_000_000
+    for tag, attributes in Tags(text).found:
+        for name in ("src", "href", "srcset", "action", "data"):
+            value = attributes.get(name) or ""
+            assert value.startswith(("#", "data:,")) or "://" not in value, (tag, name, value)
+        assert tag not in {"img", "iframe", "object", "embed"}, tag
+        assert not any(name.startswith("on") for name in attributes), (tag, attributes)
+    assert "@import" not in text
+    assert "url(" not in text
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_text_cannot_become_markup(reports: Path, page: str) -> None:
+    text = (reports / page).read_text(encoding="utf-8")
+    assert EVIL not in text
+    assert "<img" not in text
+    if page != "index.html":
+        assert "&lt;/script&gt;&lt;img src=x" in text
+
+
+def test_report_counts_and_numbers_match_the_tables(reports: Path) -> None:
+    text = (reports / "a/report.html").read_text(encoding="utf-8")
+    wide = re.findall(r'<div class="wide">(.*?)</div><div class="narrow">', text, re.DOTALL)
+    figures = dict(zip(re.findall(r'<figure id="([^"]+)"', text), wide, strict=True))
+    cells = [cell for cell in read_run(reports / "a").cells if cell["role"] == "measure"]
+    # Scaling: a mark per repeat and one per point.
+    assert figures["scaling"].count("data-tip=") == len(cells) + len({cell["point_id"] for cell in cells})
+    assert {"histogram-e2e-closed-1", "histogram-e2e-closed-4", "percentiles-closed-4", "memory", "step"} <= set(
+        figures
+    )
+    assert figures["histogram-e2e-closed-1"].count("<svg") == 2  # one panel per replica count
+    shares = re.findall(r": ([\d.]+)\u00a0% of requests", figures["histogram-e2e-closed-1"])
+    assert sum(map(float, shares)) == pytest.approx(200, abs=4)  # two panels of 100 %
+    best = max(cells, key=lambda cell: cell["tokens_per_s"])
+    assert f"one repeat: {best['tokens_per_s']:,.0f} tokens/s" in text
+    assert all(attributes.get("aria-label") for tag, attributes in Tags(text).found if attributes.get("role") == "img")
+
+
+def test_slower_run_is_called_slower_and_an_unchanged_one_is_not(reports: Path) -> None:
+    a, b = read_run(reports / "a"), read_run(reports / "b")
+    slower = compare_runs(a, b)
+    assert slower.verdict == "slower"
+    assert [change.metric for change in slower.regressions] == ["tokens_per_s"]
+    assert slower.regressions[0].ratio == pytest.approx(0.7)
+    assert compare_runs(b, a).verdict == "faster"
+    assert compare_runs(a, a).verdict == "no change shown"
+    text = (reports / "b/report.html").read_text(encoding="utf-8")
+    assert "Slower than the run before" in text
+    assert 'class="slower">slower' in text
+    index = (reports / "index.html").read_text(encoding="utf-8")
+    assert index.index("slower") < index.index("first run")
+
+
+def test_a_page_needs_its_tables(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cells\.parquet: not found"):
+        render_report(tmp_path, tmp_path / "report.html")
+    with pytest.raises(DataError, match=r"metrics\.jsonl is missing or empty"):
+        render_training(tmp_path, tmp_path / "training.html")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_browser_opens_the_page_without_complaint(reports: Path, page: str, tmp_path: Path) -> None:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium on this machine")
+    command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    command += ["--enable-logging=stderr", f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1280,900"]
+    begin_s = time.monotonic()
+    opened = subprocess.run(
+        [*command, "--dump-dom", (reports / page).as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert time.monotonic() - begin_s < 60
+    complaints = [line for line in opened.stderr.splitlines() if "CONSOLE" in line]
+    assert complaints == []
+    source = (reports / page).read_text(encoding="utf-8")
+    assert opened.stdout.count('class="mark') == source.count('class="mark')
+    assert "<title>" in opened.stdout
+    assert "<title>1" not in opened.stdout
