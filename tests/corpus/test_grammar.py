@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 import time
@@ -9,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from tinylm.corpus.grammar import PLOTS, Story, write_story
+from tinylm.corpus.grammar import GRAMMAR_VERSION, PLOTS, Story, write_story
 from tinylm.corpus.grammar.lexicon import ANIMAL_NAMES, ANIMALS, BOYS, FOODS, GIRLS, GOODS, KEEPSAKES, TOYS
 from tinylm.corpus.grammar.template import expand, parse, with_article
 
@@ -25,6 +26,7 @@ FAULTS = {
     "a blank before a mark": r" [.,!?]",
     "marks that pile up": r"[.,!?]{2}|,\"[.,]",
     "a sentence without capital": r"(?:^|[.!?] |\n|, \")[a-z]",
+    "a full stop before a verb of speech": r"\.\" [a-z]",
     "a word twice": r"\b(?!had had)(\w+) \1\b",
     "a bare comma at the end of speech": r",\" [A-Z](?!\w+ (?:said|asked|cried|thought|told|whispered))\w+\.",
 }
@@ -139,3 +141,9 @@ def test_templates() -> None:
             parse(broken)
     assert [with_article(word) for word in ("hour", "ugly hat", "used hat", "old hat")] == [
         "an hour", "an ugly hat", "a used hat", "an old hat"]  # fmt: skip
+
+
+def test_a_changed_word_needs_a_new_version() -> None:
+    """The version is part of the corpus's key: without a new one, old stories would be taken for current."""
+    text = "\n".join(write_story(0, index).text for index in range(3000))
+    assert (GRAMMAR_VERSION, hashlib.sha256(text.encode()).hexdigest()[:16]) == (2, "9164879d30e22d1d")

@@ -7,6 +7,6 @@ from __future__ import annotations
 
 from tinylm.corpus.config import CorpusConfig
 from tinylm.corpus.prepare import prepare_corpus, read_texts
-from tinylm.corpus.sources import NetworkError, corpus_fingerprint
+from tinylm.corpus.sources import NetworkError, corpus_fingerprint, read_documents
 
-__all__ = ["CorpusConfig", "NetworkError", "corpus_fingerprint", "prepare_corpus", "read_texts"]
+__all__ = ["CorpusConfig", "NetworkError", "corpus_fingerprint", "prepare_corpus", "read_documents", "read_texts"]

@@ -1,6 +1,6 @@
 """The corpus stage: read, clean, drop copies, split, write. Two passes, so memory does not grow with the text.
 
-Pass one cleans documents into a staging file and keeps 272 bytes of hashes for each; the hashes decide which
+Pass one cleans documents into a staging file and keeps 264 bytes of hashes for each; the hashes decide which
 stay; pass two writes train.parquet and valid.parquet. The same settings and source give the same files.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -84,8 +85,7 @@ def _stage(
 ) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
     """Write the cleaned documents to `staging`; return their content hashes (N,) and signatures (N, SIGNATURE)."""
     clean = str.strip if cfg.source == "builtin" else clean_text  # our own writing is clean
-    hashes: list[int] = []
-    signatures: list[NDArray[np.uint32]] = []
+    hashes, signatures = array("Q"), bytearray()
     total = cfg.stories if cfg.source == "builtin" else None
     with _TextWriter(staging) as writer, progress.task("corpus", total, "documents") as task:
         for index, raw in enumerate(read_documents(cfg)):
@@ -97,11 +97,10 @@ def _stage(
             writer.add(text)
             hashes.append(content_hash(tokens))
             if cfg.copy_similarity:
-                signatures.append(signature(tokens))
+                signatures += signature(tokens).tobytes()
             if index % 1000 == 0:
                 task.update(index, kept=len(hashes))
-    stacked = np.array(signatures, dtype=np.uint32).reshape(len(signatures), SIGNATURE)
-    return np.array(hashes, dtype=np.uint64), stacked
+    return np.frombuffer(hashes, np.uint64), np.frombuffer(signatures, np.uint32).reshape(-1, SIGNATURE)
 
 
 def _drop_copies(

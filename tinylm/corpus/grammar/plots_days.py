@@ -158,7 +158,7 @@ _MONSTERS = table(
     troll | a hole under the bridge | could not sleep because it was afraid of the dark | lent it a small lamp | held up the bridge in the next storm
     big wolf | a thick forest | had lost its cubs | found the cubs behind a waterfall | guarded the sheep from that day on
     ogre | a lonely tower | had broken its glasses | fixed the glasses with a bit of wire | read {hero} stories every evening
-    griffin | a high cliff | had a broken wing | wrapped the wing in soft cloth | brought {hero} a golden feather
+    griffin | a cave in a high cliff | had a broken wing | wrapped the wing in soft cloth | brought {hero} a golden feather
     """,
 )
 
@@ -222,7 +222,7 @@ PLOTS = (
         - <intro> {His} favorite place was {dump}.
         - But [one day/one Monday/one spring day], there was trash everywhere. {hero} saw {junk} on the ground. {victim}. {hero} helped it gently. "[This is not right/Somebody must clean this up]," {he} said.
 
-        - {He} [fetched/got] a big bag and started to collect the trash. It was a lot of work. Some children [laughed/watched]. "[Why do you do that?/That is not your trash.]" they said.
+        - {He} [fetched/got] a big bag and started to collect the trash. It was a lot of work. Some children [laughed/watched]. ["Why do you do that?" they asked./"That is not your trash," they said.]
         - "[The animals live here/We all play here]," said {hero}. "[I want it to be beautiful again/I do not want them to get hurt]."
         - {friend} put down {his2} toys. "I will help you," {he2} said. Then another child came, and another. Soon, everybody was [picking up/gathering] trash. They even made a [race/game] out of it.
 
@@ -277,7 +277,7 @@ PLOTS = (
         - First, {he} saw {view1}. "Look, {Elder}!" {he} said. Then {he} saw {view2}. {hero} [waved/laughed]. And then {he} saw {view3}. "[I want to remember everything/The world is so big]!" {he} said.
         - After a while, {he} got [hungry/tired]. They [shared a sandwich/ate apples and cheese/told each other riddles]. "Are we there yet?" asked {hero}. "[Almost/Not yet/Soon]," said {his} {elder}. {hero} [counted the trees/closed {his} eyes and fell asleep].
 
-        - When {he} [opened {his} eyes/looked up again], they had arrived. {His} family stood there and [waved/waited with open arms]. {welcome}.
+        - At last, they arrived. {His} family stood there and [waved/waited with open arms]. {welcome}.
         - {hero} told them about {view1}, about {view2} and about {view3}. That night, in a strange bed, {he} [smiled in the dark/still heard the sound of the {vehicle}]. "{sound3}," {he} whispered and fell asleep.
         """,
     ),

@@ -150,8 +150,8 @@ _OWNERS = table(
     """
     an old woman | the woman | looked at the ground and walked up and down the path | My grandmother gave it to me
     an old man | the man | searched in all his pockets again and again | My wife gave it to me
-    a little girl | the girl | sat on a bench and cried | My dad gave it to me
-    a little boy | the boy | was crawling in the grass | My grandpa gave it to me
+    a girl with red hair | the girl | sat on a bench and cried | My dad gave it to me
+    a boy with a blue cap | the boy | was crawling in the grass | My grandpa gave it to me
     a young woman | the woman | looked under every bench | My best friend gave it to me
     a tall man | the man | shook his head and looked very sad | My son gave it to me
     """,

@@ -113,7 +113,7 @@ _WARNINGS = table(
     play with the scissors | they are sharp | {He} wanted to cut some paper | Snip! {He} cut {his} thumb a little | put a bandage on the thumb
     jump from the wall | it is too high | {He} jumped and waved {his} arms like a bird | {He} landed hard and hurt {his} foot | carried {him} home
     poke the bees' nest | the bees will get angry | {He} poked it with a long stick | Buzz! A bee stung {him} on the nose | put some ice on {his} nose
-    stay in the sun without a hat | the sun is too hot today | {He} left the hat at home and played for hours | Then {his} head hurt, and {he} felt dizzy | gave {him} water and sat with {him} in the shade
+    stay in the sun without a hat | the sun is too hot | {He} left the hat at home and played for hours | Then {his} head hurt, and {he} felt dizzy | gave {him} water and sat with {him} in the shade
     """,
 )
 
@@ -185,18 +185,18 @@ _SNOW = table(
 _PETS = table(
     "pet | odd | sound2 | trick",
     """
-    dog | had only three legs | barked | ran almost as fast as the others
-    dog | was old and gray | barked | put its head on {hero}'s knee every night
-    cat | had only one eye | purred | always found the way to {hero}'s bed
-    cat | was very shy | purred | followed {hero} from room to room
-    rabbit | had one ear that hung down | sniffed | hopped in circles when {hero} came home
-    pony | was small and slow | neighed | carried {hero} safely over every hill
-    parrot | had lost some feathers | squawked | learned to say {hero}'s name
-    puppy | was the smallest of all | whined | grew big and strong
-    kitten | was thin and dirty | meowed | became soft and round
-    hamster | was round and sleepy | squeaked | ran in the wheel when {hero} sang
+    dog | had only three legs | barked softly | ran almost as fast as the others
+    dog | was old and gray | barked softly | put its head on {hero}'s knee every night
+    cat | had only one eye | purred softly | always found the way to {hero}'s bed
+    cat | was very shy | purred softly | followed {hero} from room to room
+    rabbit | had one ear that hung down | sniffed softly | hopped in circles when {hero} came home
+    pony | was small and slow | neighed softly | carried {hero} safely over every hill
+    parrot | had lost some feathers | squawked softly | learned to say {hero}'s name
+    puppy | was the smallest of all | whined softly | grew big and strong
+    kitten | was thin and dirty | meowed softly | became soft and round
+    hamster | was round and sleepy | squeaked softly | ran in the wheel when {hero} sang
     turtle | had a scratch on the shell | blinked | ate salad out of {hero}'s hand
-    dog | was afraid of every noise | whimpered | became brave next to {hero}
+    dog | was afraid of every noise | whimpered softly | became brave next to {hero}
     """,
 )
 
@@ -290,7 +290,7 @@ PLOTS = (
         {"warnings": _WARNINGS},
         """
         - <intro>
-        - "Do not {rule}," {his} {elder} always told {him}. "[Remember that/You must not do it], because {why}." "[Yes/All right], {Elder}," said {hero}.
+        - "Do not {rule}," {his} {elder} always told {him}. "[Remember: {why}./You must not do it, because {why}.]" "[Yes/All right], {Elder}," said {hero}.
         - But [one day/one morning/one afternoon], {his} {elder} was busy. "[I only want to try it once/Just this once/Nothing will happen]," {hero} thought. {deed}.
 
         - {harm}. {hero} cried[ and called for {his} {elder}/].
@@ -366,7 +366,7 @@ PLOTS = (
         - On {his} birthday, {his} {elder} took {him} to a house with many animals. "You may choose {a pet}," {he3} said. {hero} [jumped up and down/was so happy].
         - There were so many! One {pet} was [white/black] and [pretty/proud]. One was [fast/strong/funny]. [All the children stood around them./All the people wanted to have them.]
 
-        - But in the corner sat {a pet} all alone. It {odd}. "Nobody wants that one," said a boy. {hero} went to the corner and sat down. The {pet} looked at {him} and {sound2} softly.
+        - But in the corner sat {a pet} all alone. It {odd}. "Nobody wants that one," said a boy. {hero} went to the corner and sat down. The {pet} looked at {him} and {sound2}.
         - "Hello," said {hero}. "[Do you want to come home with me?/I am {hero}./I like you.]" {He} held out {his} hand. The {pet} came closer, one step at a time.
         - "[I want this one/This is the one], {Elder}," said {hero}. "Are you sure?" asked {his} {elder}. "Yes," said {hero}. "[It needs a friend/It needs me/It is just right for me]."
 
