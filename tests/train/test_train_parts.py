@@ -16,11 +16,11 @@ from tinylm.corpus.tokens import TokenShard
 from tinylm.errors import ConfigError
 from tinylm.model import GPT
 from tinylm.train import TrainConfig
-from tinylm.train.data import TokenStream
+from tinylm.train.data import DocumentRows
 from tinylm.train.loss import next_token_loss
 from tinylm.train.optim import AdamW, Group, Muon, orthogonalise
 from tinylm.train.plan import flops_per_token
-from tinylm.train.schedule import lr_scale, row_length
+from tinylm.train.schedule import lr_scale, phase_at, phases
 from tinylm.train.workers import GradientWorkers
 
 Make = Callable[..., TrainConfig]
@@ -78,30 +78,43 @@ def test_rate_warms_up_holds_and_falls_to_its_end(tiny_run: Make) -> None:
     assert rates[-1] == pytest.approx(0.1 + 0.9 / 40)
 
 
-def test_rows_grow_after_the_short_share(tiny_run: Make) -> None:
-    config = tiny_run(short_share=0.25)
-    assert [row_length(step, 8, config) for step in range(8)] == [16, 16] + [32] * 6
+def test_rows_double_until_they_fill_the_context(tiny_run: Make) -> None:
+    config = tiny_run(short_context=8, short_share=0.5)
+    plan = phases(16, config)
+    assert [phase_at(step, plan).length for step in range(16)] == [8] * 4 + [16] * 4 + [32] * 8
+    assert phases(16, tiny_run(short_context=0)) == [(0, 32)]
 
 
-def test_a_batch_is_a_function_of_seed_and_place(tokens_dir: Path) -> None:
+def test_a_row_is_a_function_of_seed_and_number(tokens_dir: Path) -> None:
     shard = TokenShard.open(tokens_dir, "train")
-    places = [5 * shard.tokens.size // 2, 0, 700, shard.tokens.size - 3]
-    walked = TokenStream(shard, 4)
-    for place in places:
-        assert np.array_equal(walked.rows(place, 3, 8), TokenStream(shard, 4).rows(place, 3, 8))
-    assert not np.array_equal(walked.rows(0, 3, 8), TokenStream(shard, 5).rows(0, 3, 8))
-    assert np.array_equal(walked.rows(0, 4, 8)[:, :-1].ravel(), walked.rows(0, 2, 16)[:, :-1].ravel())
+    walked = DocumentRows(shard, 4, 32)
+    for place in (2000, 0, 350, 1300):
+        assert np.array_equal(walked.take(place, 3), DocumentRows(shard, 4, 32).take(place, 3))
+    assert not np.array_equal(walked.take(0, 3), DocumentRows(shard, 5, 32).take(0, 3))
 
 
-def test_an_epoch_holds_every_document_once_in_an_order_of_its_own(tokens_dir: Path) -> None:
+@pytest.mark.parametrize("length", [8, 32, 100])
+def test_rows_start_where_windows_do_and_run_on_whole(tokens_dir: Path, length: int) -> None:
     shard = TokenShard.open(tokens_dir, "train")
-    stream, size = TokenStream(shard, 0), shard.tokens.size
-    epochs = [stream.rows(epoch * size, 1, size - 1)[0] for epoch in range(2)]
-    for epoch in epochs:
-        ends = np.flatnonzero(epoch == 2) + 1
-        documents = sorted(tuple(part) for part in np.split(epoch, ends)[:-1])
-        assert documents == sorted(tuple(shard.document(i).tolist()) for i in range(shard.n_documents))
-    assert not np.array_equal(*epochs)
+    documents = [shard.document(index).tolist() for index in range(shard.n_documents)]
+    windows = {tuple(d[at : at + length + 1]) for d in documents for at in range(0, max(1, len(d) - 1), length)}
+    prefixes = {window[:size] for window in windows for size in range(1, length + 2)}
+    for row in DocumentRows(shard, 0, length).take(0, 40).tolist():
+        assert len(row) == length + 1
+        while row:
+            size = next(size for size in range(len(row), 0, -1) if tuple(row[:size]) in prefixes)
+            assert tuple(row[:size]) in windows or size == len(row)  # only the last piece may be cut
+            row = row[size:]
+
+
+def test_an_epoch_repeats_no_window_and_the_next_has_another_order(tokens_dir: Path) -> None:
+    shard = TokenShard.open(tokens_dir, "train")
+    rows = DocumentRows(shard, 0, 32)
+    first = rows.take(0, 1)
+    per_epoch = next(n for n in range(1, 5000) if rows._row(n) is not None and len(rows._ends) > 2)
+    epoch = rows.take(0, per_epoch)
+    assert 0.6 * shard.tokens.size < epoch.size <= 1.1 * shard.tokens.size
+    assert not np.array_equal(first, rows.take(per_epoch, 1))
 
 
 @pytest.mark.parametrize(("workers", "micro_rows"), [(2, 8), (1, 2), (2, 4)])

@@ -34,8 +34,10 @@ class TrainConfig(Config):
     batch_tokens: Annotated[int, Field(gt=0)] = Field(2048, description="tokens per optimiser step")
     micro_batch_tokens: Annotated[int, Field(ge=0)] = Field(0, description="tokens held at once; 0: the whole batch")
     context: Annotated[int, Field(ge=0)] = Field(0, description="positions per row; 0: the model's context length")
-    short_context: Annotated[int, Field(ge=0)] = Field(128, description="positions per row at first; 0: `context`")
-    short_share: Share = Field(0.5, description="leading share of the steps with `short_context`")
+    short_context: Annotated[int, Field(ge=0)] = Field(
+        128, description="positions per row at first, doubling from there; 0: `context`"
+    )
+    short_share: Share = Field(0.5, description="leading share of the steps with rows shorter than `context`")
     checkpoint_activations: bool = Field(False, description="recompute layers in backward: less memory, more time")
     loss_rows: Annotated[int, Field(gt=0)] = Field(512, description="rows of logits held at once")
 

@@ -29,13 +29,13 @@ from tinylm.tokenizer import Tokenizer, load_tokenizer
 from tinylm.train import checkpoint
 from tinylm.train.card import model_card
 from tinylm.train.config import TrainConfig
-from tinylm.train.data import TokenStream
+from tinylm.train.data import DocumentRows
 from tinylm.train.evaluate import TorchScorer, score_documents
 from tinylm.train.optim import Optimizers
 from tinylm.train.outputs import JsonLines, sample_stories
 from tinylm.train.plan import Plan, flops_per_token, loss_function, make_plan
 from tinylm.train.processes import Processes
-from tinylm.train.schedule import lr_scale, row_length
+from tinylm.train.schedule import lr_scale, phase_at, phases
 from tinylm.train.scorecard import TrainingText, consistency, score_card
 from tinylm.train.stopping import Stopped, StopSignals
 from tinylm.train.workers import GradientWorkers
@@ -83,7 +83,7 @@ class _Run:
             )
         self.shape = ModelConfig.model_validate(config.shape.model_dump() | {"vocab_size": tokenizer.vocab_size})
         self.fingerprint = _fingerprint(config, self.shard, tokenizer)
-        self.stream = TokenStream(self.shard, config.seed)
+        self.rows: dict[int, DocumentRows] = {}
         self.step, self.elapsed_s = 0, 0.0
         self.seconds = {"data": 0.0, "gradients": 0.0, "optimizer": 0.0}
         self.plan: Plan
@@ -158,10 +158,7 @@ class _Run:
     def _step(self, workers: GradientWorkers) -> float:
         config, plan, clock_s = self.config, self.plan, time.perf_counter
         begun_s = clock_s()
-        length = row_length(self.step, plan.steps, config)
-        rows = torch.from_numpy(
-            self.stream.rows(self.step * config.batch_tokens, config.batch_tokens // length, length)
-        )
+        length, rows = self._batch(self.step)
         rows = self.processes.share(rows).to(plan.device, non_blocking=True)
         read_s = clock_s()
         loss = workers.gradients(rows, config.micro_tokens // length // plan.processes)
@@ -179,12 +176,20 @@ class _Run:
         self.elapsed_s += clock_s() - begun_s  # judging and saving are not training time
         return loss
 
+    def _batch(self, step: int) -> tuple[int, Tensor]:
+        """Return the row length and the rows (B, length + 1) of a step: a function of seed and step alone."""
+        phase = phase_at(step, phases(self.plan.steps, self.config))
+        if phase.length not in self.rows:
+            self.rows[phase.length] = DocumentRows(self.shard, self.config.seed, phase.length)
+        count = self.config.batch_tokens // phase.length
+        return phase.length, torch.from_numpy(self.rows[phase.length].take((step - phase.first_step) * count, count))
+
     def _report(self, losses: list[float], spent_s: float, task: Task) -> None:
         loss = sum(losses) / len(losses)
         if not math.isfinite(loss):
             raise StageError(f"training diverged: the loss is {loss} at step {self.step}; lower the learning rates")
         speed = len(losses) * self.config.batch_tokens / max(spent_s, 1e-9)
-        length = row_length(self.step - 1, self.plan.steps, self.config)
+        length = phase_at(self.step - 1, phases(self.plan.steps, self.config)).length
         used = speed * flops_per_token(self.shape, length) / self.plan.matmul_flops / self.plan.processes
         if self.metrics:
             self.metrics.add(
@@ -288,7 +293,7 @@ class _Run:
         return {
             "steps": self.step,
             "tokens": tokens,
-            "epochs": tokens / self.stream.epoch_tokens,
+            "epochs": tokens / len(self.shard.tokens),
             "parameters": sum(weight.numel() for weight in self.model.parameters()),
             "train_s": self.elapsed_s,
             "tokens_per_s": tokens / max(self.elapsed_s, 1e-9),

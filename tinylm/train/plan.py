@@ -22,6 +22,7 @@ from tinylm.model import GPT
 from tinylm.train.config import TrainConfig
 from tinylm.train.loss import next_token_loss
 from tinylm.train.optim import Optimizers
+from tinylm.train.schedule import phases
 from tinylm.train.workers import GradientWorkers, LossFunction
 
 __all__ = ["Plan", "flops_per_token", "loss_function", "machine_speed", "make_plan", "measure_speed"]
@@ -104,8 +105,9 @@ def _calibrate(config: TrainConfig, shape: ModelConfig, plan: Plan) -> float:
         model = GPT(shape).to(plan.device)
     optimizers = Optimizers(model, config, plan.workers)
     timed: dict[int, float] = {}
+    shares = _shares(config)
     with GradientWorkers(model, loss_function(config, plan), plan.workers) as workers:
-        for length in {config.first_row_length, config.row_length}:
+        for length in shares:
             rows = torch.randint(shape.vocab_size, (config.batch_tokens // length // plan.processes, length + 1))
 
             def step(rows: Tensor = rows, length: int = length) -> None:
@@ -115,8 +117,14 @@ def _calibrate(config: TrainConfig, shape: ModelConfig, plan: Plan) -> float:
                     torch.cuda.synchronize()
 
             timed[length] = _seconds(step)
-    short = config.short_share if config.first_row_length < config.row_length else 0.0
-    return short * timed[config.first_row_length] + (1 - short) * timed[config.row_length]
+    return sum(share * timed[length] for length, share in shares.items())
+
+
+def _shares(config: TrainConfig) -> dict[int, float]:
+    """Return row length → share of the steps."""
+    plan = phases(1_000_000, config)
+    ends = [*(phase.first_step for phase in plan[1:]), 1_000_000]
+    return {phase.length: (end - phase.first_step) / 1e6 for phase, end in zip(plan, ends, strict=True)}
 
 
 def _seconds(step: Callable[[], None]) -> float:

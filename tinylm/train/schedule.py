@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from tinylm.train.config import TrainConfig
 
-__all__ = ["lr_scale", "row_length"]
+__all__ = ["Phase", "lr_scale", "phase_at", "phases"]
+
+
+class Phase(NamedTuple):
+    """Steps from `first_step` on train rows of `length` positions."""
+
+    first_step: int
+    length: int
 
 
 def lr_scale(step: int, steps: int, config: TrainConfig) -> float:
@@ -16,6 +25,18 @@ def lr_scale(step: int, steps: int, config: TrainConfig) -> float:
     return min(rising, config.final_lr + (1 - config.final_lr) * falling)
 
 
-def row_length(step: int, steps: int, config: TrainConfig) -> int:
-    """Return T, the positions per row, at `step` of `steps`: short rows first, they are cheaper."""
-    return config.first_row_length if step < round(steps * config.short_share) else config.row_length
+def phases(steps: int, config: TrainConfig) -> list[Phase]:
+    """Return the phases of a run: rows double from `short_context` to `context` in the first `short_share`.
+
+    Short rows are cheaper, and put more different documents into a batch.
+    """
+    lengths = [config.first_row_length]
+    while lengths[-1] < config.row_length:
+        lengths.append(min(2 * lengths[-1], config.row_length))
+    growing = max(1, len(lengths) - 1)
+    return [Phase(round(steps * config.short_share * index / growing), length) for index, length in enumerate(lengths)]
+
+
+def phase_at(step: int, plan: list[Phase]) -> Phase:
+    """Return the phase that `step` belongs to."""
+    return next(phase for phase in reversed(plan) if phase.first_step <= step)
