@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -53,13 +54,16 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return grad_hidden * scale.to(grad_hidden.dtype), grad_weight * scale, None, None, None
 
 
-def next_token_loss(model: GPT, inputs: Tensor, targets: Tensor, rows: int) -> Tensor:
+def next_token_loss(
+    model: GPT, inputs: Tensor, targets: Tensor, rows: int, features: Callable[[GPT, Tensor], Tensor] = GPT.features
+) -> Tensor:
     """Return the mean cross-entropy in nats per token, float32 scalar.
 
     Args: inputs, targets: int64 (B, T).
           rows: rows of logits held at once.
+          features: `GPT.features`, or a compiled form of it.
     """
-    hidden = model.features(inputs).flatten(0, 1)
+    hidden = features(model, inputs).flatten(0, 1)
     if torch.is_autocast_enabled(hidden.device.type):
         hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
     cap = model.config.logit_softcap

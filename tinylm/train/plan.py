@@ -79,13 +79,16 @@ def make_plan(config: TrainConfig, shape: ModelConfig, processes: int) -> Plan:
 
 
 def loss_function(config: TrainConfig, plan: Plan) -> LossFunction:
-    """Return the loss of rows under the plan's precision and compilation."""
+    """Return the loss of rows under the plan's precision; compiled, all but the head is one graph per row length."""
+    features: Callable[[GPT, Tensor], Tensor] = GPT.features
+    if plan.compiled:
+        features = torch.compile(features, dynamic=False)
 
     def loss(model: GPT, inputs: Tensor, targets: Tensor) -> Tensor:
         with torch.autocast(plan.device, torch.bfloat16, enabled=plan.bf16):
-            return next_token_loss(model, inputs, targets, config.loss_rows)
+            return next_token_loss(model, inputs, targets, config.loss_rows, features)
 
-    return torch.compile(loss) if plan.compiled else loss
+    return loss
 
 
 def flops_per_token(shape: ModelConfig, context: int) -> float:
