@@ -182,7 +182,8 @@ def _disk_full(plan: JobPlan, error: DiskFullError) -> str:
         need_bytes = plan.rows * plan.job.samples * (_ROW_BYTES + _TOKEN_BYTES * plan.job.options.max_new_tokens)
     if (form := single_format(plan.job.output)) is not None:  # shards and the one file lie side by side for a while
         need_bytes += (need_bytes + sum(sizes)) * (1 if form == "parquet" else _TEXT_FACTOR)
+    need_mb, free_mb = math.ceil(need_bytes / 1e5) / 10, error.free_bytes / 1e6
     return (
-        f"{error}: the job needs about {math.ceil(need_bytes / 1e5) / 10:.1f} MB more, {error.free_bytes / 1e6:.1f} MB are free. "
+        f"{error}: the job needs about {need_mb:.1f} MB more, {free_mb:.1f} MB are free. "
         f"{len(sizes)} of {plan.n_shards} shards are safe; free some space and run the same job again"
     )

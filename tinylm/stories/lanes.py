@@ -21,6 +21,7 @@ class _Lane(Generic[ItemT]):
     def __init__(self, name: str, depth: int) -> None:
         self._queue: queue.Queue[ItemT | None] = queue.Queue(depth)  # None: the end
         self._halted = threading.Event()
+        self._ended = threading.Event()  # not Thread.join: Ctrl-C inside it leaves the thread marked as ended
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._guarded, name=name, daemon=True)
         self.cpu_s = 0.0
@@ -32,6 +33,7 @@ class _Lane(Generic[ItemT]):
         except BaseException as error:  # handed to the main thread
             self._error = error
         self.cpu_s = time.thread_time()
+        self._ended.set()
 
     def _work(self) -> None:
         raise AssertionError("a lane is an inlet or an outlet")
@@ -52,7 +54,7 @@ class _Lane(Generic[ItemT]):
     def halt(self) -> None:
         """End the thread soon, whatever is still queued, and wait a little for it."""
         self._halted.set()
-        self._thread.join(_JOIN_S)
+        self._ended.wait(_JOIN_S)
 
 
 class Inlet(_Lane[ItemT]):
@@ -78,7 +80,7 @@ class Inlet(_Lane[ItemT]):
         """
         item = self._queue.get(block=wait)
         if item is None:
-            self._thread.join()
+            self._ended.wait()
             self._raise_error()
         return item
 
@@ -108,5 +110,5 @@ class Outlet(_Lane[ItemT]):
     def close(self) -> None:
         """Wait until every item is worked off. Raises: the error that ended the thread."""
         self._put(None)
-        self._thread.join()
+        self._ended.wait()
         self._raise_error()
