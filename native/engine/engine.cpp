@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <new>
 #include <utility>
 
 #include "clock.h"
@@ -35,10 +36,17 @@ Engine::Engine(std::shared_ptr<const Weights> weights, const EngineOptions& opti
   for (int64_t i = 0; i < options_.replicas; ++i)
     replicas_.push_back(
         std::make_unique<Replica>(*weights_, desk, static_cast<int>(options_.threads_per_replica), options_.max_batch));
-  for (const auto& replica : replicas_) threads_.emplace_back([this, &replica] { serve(*replica); });
+  try {
+    for (const auto& replica : replicas_) threads_.emplace_back([this, &replica] { serve(*replica); });
+  } catch (...) {
+    shut_down();
+    throw;
+  }
 }
 
-Engine::~Engine() {
+Engine::~Engine() { shut_down(); }
+
+void Engine::shut_down() {
   {
     const std::lock_guard<std::mutex> hold(lock_);
     stop_ = true;
@@ -50,16 +58,15 @@ Engine::~Engine() {
 }
 
 void Engine::serve(Replica& replica) noexcept {
-  std::string what;
+  const char* why = "a replica stopped on an unknown error";
   try {
     return replica.run();
-  } catch (const std::exception& error) {
-    what = error.what();
+  } catch (const std::bad_alloc&) {
+    why = "a replica ran out of memory";
   } catch (...) {
-    what = "unknown error";
   }
   const std::lock_guard<std::mutex> hold(lock_);
-  failure_ = "a replica stopped: " + what;
+  failure_ = why;
   stop_ = true;
   work_.notify_all();
   done_.notify_all();
@@ -115,7 +122,7 @@ void Engine::close_channel(int64_t channel) {
 
 int64_t Engine::submit(std::shared_ptr<Request> request) {
   const std::lock_guard<std::mutex> hold(lock_);
-  if (!failure_.empty()) throw EngineError(failure_);
+  if (failure_ != nullptr) throw EngineError(failure_);
   if (channels_.find(request->channel) == channels_.end()) throw EngineError("submit to a closed channel");
   const int64_t ticket = request->ticket = next_ticket_++;
   request->submitted_ns = steady_ns();
@@ -140,6 +147,10 @@ std::string Engine::complaint(const Request& request) const {
                                        : "the prompt is empty and the model has no token to begin with";
   if (fed > c.context_length)
     return "the prompt has " + std::to_string(fed) + " tokens, the model's context holds " + std::to_string(c.context_length);
+  const SamplingOptions& s = request.sampling;
+  const bool sane = s.temperature >= 0 && s.temperature < 1e6f && s.top_k >= 0 && s.top_p > 0 && s.top_p <= 1 &&
+                    s.min_p >= 0 && s.min_p <= 1 && s.repetition_penalty > 0 && s.repetition_penalty < 1e6f;
+  if (!sane) return "a sampling option is out of range";
   if (request.task == Task::logits && fed * c.vocab_size > kMaxLogits) return "too many logits for one request";
   return {};
 }
@@ -186,10 +197,10 @@ std::vector<Result> Engine::collect(int64_t channel, int64_t timeout_ns) {
   std::unique_lock<std::mutex> hold(lock_);
   const auto ready = [&] {
     const auto found = channels_.find(channel);
-    return found == channels_.end() || !found->second.ready.empty() || !failure_.empty();
+    return found == channels_.end() || !found->second.ready.empty() || failure_ != nullptr;
   };
   done_.wait_for(hold, std::chrono::nanoseconds(timeout_ns), ready);
-  if (!failure_.empty()) throw EngineError(failure_);
+  if (failure_ != nullptr) throw EngineError(failure_);
   const auto found = channels_.find(channel);
   if (found == channels_.end()) throw EngineError("collect from a closed channel");
   std::vector<Result> results(std::make_move_iterator(found->second.ready.begin()),

@@ -60,6 +60,7 @@ class Engine final : private Desk {
   std::shared_ptr<Request> next_request(int64_t active, bool wait) override;
   void deliver(std::vector<Result>& results) override;
   void deliver_locked(Result result);
+  void shut_down();
   void serve(Replica& replica) noexcept;
   bool answer_at_once(const Request& request);
   std::string complaint(const Request& request) const;
@@ -77,7 +78,7 @@ class Engine final : private Desk {
   std::shared_ptr<const TokenBytes> token_bytes_;
   int64_t next_ticket_ = 1, next_channel_ = 1;
   bool stop_ = false;
-  std::string failure_;
+  const char* failure_ = nullptr;  // why a replica stopped
 
   std::vector<std::unique_ptr<Replica>> replicas_;
   std::vector<std::thread> threads_;

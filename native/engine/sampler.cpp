@@ -10,6 +10,7 @@ namespace tinylm::engine {
 
 namespace {
 
+constexpr float kColdest = 1e-6f;  // colder is greedy: 1 / temperature must stay finite
 constexpr int64_t kBlock = kernels::kMaximaBlock;
 
 // A key whose order is: larger logit first, then smaller id (when sorted descending).
@@ -34,7 +35,7 @@ Sampler::Sampler(const kernels::KernelTable& table, int64_t vocab_size)
 int32_t Sampler::choose(float* logits, float* maxima, const SamplingOptions& options, const std::vector<int32_t>& seen,
                         uint64_t position) {
   if (options.repetition_penalty != 1.0f) penalise(logits, maxima, options.repetition_penalty, seen);
-  if (options.temperature <= 0.0f) return greedy(logits, maxima);
+  if (options.temperature < kColdest) return greedy(logits, maxima);
   const float max = maximum(maxima);
   const double random = uniform(options.seed, options.sample, position);
   const bool top = options.top_k > 0 && options.top_k < vocab_size_;

@@ -17,8 +17,17 @@ inline void pause() {
 
 }  // namespace
 
+// Threads wait for the start signal, so that a failure to make the last one can still call off the others.
 Team::Team(int size) : size_(size) {
-  for (int thread = 1; thread < size; ++thread) threads_.emplace_back([this, thread] { work(thread); });
+  try {
+    threads_.reserve(static_cast<size_t>(size - 1));
+    for (int thread = 1; thread < size; ++thread) threads_.emplace_back([this, thread] { start(thread); });
+  } catch (...) {
+    signal(Start::off);
+    for (std::thread& thread : threads_) thread.join();
+    throw;
+  }
+  signal(Start::go);
 }
 
 Team::~Team() {
@@ -26,6 +35,21 @@ Team::~Team() {
   stop_ = true;
   barrier();
   for (std::thread& thread : threads_) thread.join();
+}
+
+void Team::signal(Start state) {
+  const std::lock_guard<std::mutex> hold(lock_);
+  start_ = state;
+  wake_.notify_all();
+}
+
+void Team::start(int thread) {
+  {
+    std::unique_lock<std::mutex> hold(lock_);
+    wake_.wait(hold, [&] { return start_ != Start::wait; });
+    if (start_ == Start::off) return;
+  }
+  work(thread);
 }
 
 void Team::work(int thread) {

@@ -47,13 +47,18 @@ class Team {
   }
 
  private:
+  enum class Start { wait, go, off };
+
   void barrier();
+  void signal(Start state);
+  void start(int thread);
   void work(int thread);
 
   const int size_;
   void (*job_)(void*, int) = nullptr;
   void* context_ = nullptr;
   bool stop_ = false;
+  Start start_ = Start::wait;
   alignas(64) std::atomic<int64_t> next_{0};  // start of the next chunk; the last to arrive at a barrier resets it
   alignas(64) std::atomic<int> arrived_{0};
   alignas(64) std::atomic<uint32_t> generation_{0};

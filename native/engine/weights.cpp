@@ -243,7 +243,10 @@ class Loader {
     for (Plan& plan : plans_)
       for (Part& part : plan.parts) add_jobs(plan, part);
     std::vector<std::thread> helpers;
-    for (int i = 1; i < threads && i < static_cast<int>(jobs_.size()); ++i) helpers.emplace_back([this] { work(); });
+    try {
+      for (int i = 1; i < threads && i < static_cast<int>(jobs_.size()); ++i) helpers.emplace_back([this] { work(); });
+    } catch (...) {  // fewer helpers, then
+    }
     work();
     for (std::thread& helper : helpers) helper.join();
     if (failure_) std::rethrow_exception(failure_);
