@@ -15,16 +15,18 @@ from tinylm.corpus.grammar.phrases import MACROS
 from tinylm.corpus.grammar.plot import Plot
 from tinylm.corpus.grammar.plots_animals import PLOTS as _ANIMALS
 from tinylm.corpus.grammar.plots_days import PLOTS as _DAYS
+from tinylm.corpus.grammar.plots_fables import PLOTS as _FABLES
 from tinylm.corpus.grammar.plots_friends import PLOTS as _FRIENDS
 from tinylm.corpus.grammar.plots_home import PLOTS as _HOME
+from tinylm.corpus.grammar.plots_lessons import PLOTS as _LESSONS
 from tinylm.corpus.grammar.plots_outside import PLOTS as _OUTSIDE
 from tinylm.corpus.grammar.template import expand
 
 __all__ = ["GRAMMAR_VERSION", "PLOTS", "Story", "write_story"]
 
-GRAMMAR_VERSION = 2  # raise it when a word of any story changes: the corpus is rebuilt then
+GRAMMAR_VERSION = 3  # raise it when a word of any story changes: the corpus is rebuilt then
 
-PLOTS: tuple[Plot, ...] = (*_HOME, *_FRIENDS, *_OUTSIDE, *_ANIMALS, *_DAYS)
+PLOTS: tuple[Plot, ...] = (*_HOME, *_FRIENDS, *_OUTSIDE, *_ANIMALS, *_DAYS, *_FABLES, *_LESSONS)
 
 
 @dataclass(frozen=True, slots=True)

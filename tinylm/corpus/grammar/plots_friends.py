@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from tinylm.corpus.grammar.lexicon import FOODS, GOODS, KEEPSAKES, PLACES, TOYS, table
+from tinylm.corpus.grammar.lexicon import FOODS, GOODS, PLACES, TOYS, table
 from tinylm.corpus.grammar.plot import Plot
 
 __all__ = ["PLOTS"]
@@ -145,17 +145,6 @@ _HIDING_SPOTS = table(
     """,
 )
 
-_OWNERS = table(
-    "owner | oshort | oclue | ofull",
-    """
-    an old woman | the woman | looked at the ground and walked up and down the path | My grandmother gave it to me
-    an old man | the man | searched in all his pockets again and again | My wife gave it to me
-    a girl with red hair | the girl | sat on a bench and cried | My dad gave it to me
-    a boy with a blue cap | the boy | was crawling in the grass | My grandpa gave it to me
-    a young woman | the woman | looked under every bench | My best friend gave it to me
-    a tall man | the man | shook his head and looked very sad | My son gave it to me
-    """,
-)
 
 _PLAYTHINGS = tuple(thing for thing in TOYS if thing.noun not in ("balloon", "puzzle", "music box", "marble"))
 _LOANS = tuple(
@@ -389,25 +378,6 @@ PLOTS = (
         - {hero} [walked/went] on {his} toes. {He} looked {hspot}. And there was {friend}! {He2} had hidden so well and waited so long that {he2} had fallen asleep.
         - "[Found you/I found you]!" {hero} [whispered/said]. {friend} opened {his2} eyes. "[Did I win/Is the game over]?" {he2} asked. {hero} laughed. "[Yes, you won/You are the best hider]!" {he} said.
         - <close_friends>
-        """,
-    ),
-    Plot(
-        "found keepsake",
-        "child",
-        {"gem": KEEPSAKES, "owners": _OWNERS, "places": PLACES[:1] + PLACES[3:4] + PLACES[6:7] + PLACES[8:9]},
-        """
-        - <intro>
-        - <day>, {hero} was walking {at}.[ <scene>/] {He} saw {sight}. Then something [in the grass/on the ground] [shone in the sun/caught {his} eye]. It was {a gem}!
-        - "[How pretty/How nice/Wow]!" said {hero}. {He} put the {gemn} in {his} pocket. {He} wanted to keep it.
-
-        - A little later, {hero} saw {owner}. {Oshort} {oclue}. "What is wrong?" asked {hero}.
-        - "I lost my {gemn}," said {oshort}. "{ofull}, and now it is gone."
-        - {hero} put {his} hand in {his} pocket. [The {gemn} was so pretty./{He} wanted to keep the {gemn} so much./It was hard to give it back.] But {he} knew [what was right/that it was not {his} {gemn}].
-
-        - "[Is this your {gemn}/Is this it/Is it this one]?" {he} asked[ and held it out/].
-        - "[Oh yes/Yes, that is it/My {gemn}]!" [cried/said] {oshort}. "<thanks>! You are [a very honest child/so kind/such a good {kind}]."
-        - {hero} [felt warm inside/was <glad>/smiled all the way home]. [{He} did not have the {gemn} anymore, but {he} had made someone happy./That felt better than any {gemn}.]
-        | {hero} learned that it is good to [be honest/give back what you find].
         """,
     ),
 )
