@@ -135,7 +135,7 @@ class RowParser:
 
 def _checked_id(fields: Mapping[str, Any], default: str) -> str:
     value = fields.get("id", fields.get("custom_id"))
-    if value is None:
+    if not _is_set(value):
         return default
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise DataError(f"id must be text or a whole number; found {_kind(value)}")
