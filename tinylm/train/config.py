@@ -56,6 +56,8 @@ class TrainConfig(Config):
     final_lr: Share = Field(0.0, description="rate at the end, as a share of the peak")
     clip_norm: Annotated[float, Field(ge=0)] = Field(0.0, description="largest gradient norm; 0: off")
     average: Share = Field(0.0, description="decay of the exponential weight average per step; 0: off")
+    lora_rank: Annotated[int, Field(ge=0, le=1024)] = Field(0, description="fine-tune products of this rank; 0: all")
+    lora_lr: Rate = 0.005
     zero_projections: bool = Field(True, description="residual projections and an untied head start at zero")
     embedding_std: Annotated[float, Field(gt=0, le=10)] = 1.0
 

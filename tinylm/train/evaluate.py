@@ -16,12 +16,13 @@ from safetensors.torch import load_file
 from tinylm.config import ModelConfig, parse
 from tinylm.errors import DataError, FormatError
 from tinylm.model import GPT
+from tinylm.modelfile import read_model
 from tinylm.scoring import Evaluation
 from tinylm.tokenizer import Tokenizer, load_tokenizer
 from tinylm.train.loss import token_nats
 from tinylm.train.workers import one_thread
 
-__all__ = ["TorchScorer", "load_checkpoint", "score_documents", "torch_scorer"]
+__all__ = ["TorchScorer", "load_base", "load_checkpoint", "score_documents", "torch_scorer"]
 
 
 def load_checkpoint(checkpoint_dir: Path) -> GPT:
@@ -39,6 +40,26 @@ def load_checkpoint(checkpoint_dir: Path) -> GPT:
     except (RuntimeError, SafetensorError) as error:
         raise FormatError(f"{weights}: does not hold the weights of {settings.name} ({error})") from None
     return model.eval()
+
+
+def load_base(path: Path, tokenizer: Tokenizer) -> GPT:
+    """Return the model of a finished run's directory or of a model file.
+
+    Raises: DataError or FormatError as `load_checkpoint` and `read_model`; DataError if its vocabulary is not
+        the tokenizer's.
+    """
+    if path.is_dir():
+        model = load_checkpoint(path)
+    else:
+        file = read_model(path)
+        model = GPT(file.config)
+        model.load_state_dict({name: torch.from_numpy(array) for name, array in file.dequantized().items()})
+    if model.config.vocab_size != tokenizer.vocab_size:
+        raise DataError(
+            f"{path}: has a vocabulary of {model.config.vocab_size}, the tokens one of {tokenizer.vocab_size}; "
+            "make the tokens with the model's own tokenizer"
+        )
+    return model
 
 
 def torch_scorer(checkpoint_dir: Path) -> TorchScorer:

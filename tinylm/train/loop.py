@@ -30,7 +30,8 @@ from tinylm.train import checkpoint
 from tinylm.train.card import model_card
 from tinylm.train.config import TrainConfig
 from tinylm.train.data import DocumentRows
-from tinylm.train.evaluate import TorchScorer, score_documents
+from tinylm.train.evaluate import TorchScorer, load_base, score_documents
+from tinylm.train.lora import add_low_rank, merge_low_rank
 from tinylm.train.optim import Optimizers
 from tinylm.train.outputs import JsonLines, sample_stories
 from tinylm.train.plan import Plan, flops_per_token, loss_function, make_plan
@@ -49,19 +50,28 @@ _CARD_DOCUMENTS = 50_000  # training documents searched for copies, about 20 byt
 
 
 def train(
-    config: TrainConfig, tokens_dir: Path, tokenizer_path: Path, out_dir: Path, progress: ProgressReporter
+    config: TrainConfig,
+    tokens_dir: Path,
+    tokenizer_path: Path,
+    out_dir: Path,
+    progress: ProgressReporter,
+    *,
+    base: Path | None = None,
 ) -> dict[str, Any]:
     """Train a model into `out_dir` and return its summary; goes on where a stopped run in `out_dir` left off.
 
     Writes model.safetensors (float32), config.json, tokenizer.model, metrics.jsonl, samples.jsonl, summary.json;
     resumable state is in out_dir/checkpoints. Under torchrun every process calls this with the same arguments.
+
+    Args: base: model file or finished run to fine-tune; its shape replaces the configured one, and `tokens_dir`
+              must have been made with its tokenizer.
     Raises: Stopped on SIGINT or SIGTERM, after saving; ConfigError, DataError, FormatError for bad input.
     """
     signals = StopSignals()
     with signals.installed(), Processes.join() as processes:
         out_dir.mkdir(parents=True, exist_ok=True)
         tokenizer = load_tokenizer(tokenizer_path)
-        run = _Run(config, tokens_dir, tokenizer, out_dir, processes)
+        run = _Run(config, tokens_dir, tokenizer, out_dir, processes, base)
         run.prepare()
         run.loop(signals, progress)
         return run.finish(tokenizer_path, progress)
@@ -71,7 +81,13 @@ class _Run:
     """One training run: its plan, model, optimisers and position."""
 
     def __init__(
-        self, config: TrainConfig, tokens_dir: Path, tokenizer: Tokenizer, out_dir: Path, processes: Processes
+        self,
+        config: TrainConfig,
+        tokens_dir: Path,
+        tokenizer: Tokenizer,
+        out_dir: Path,
+        processes: Processes,
+        base: Path | None,
     ) -> None:
         self.config, self.tokenizer, self.out_dir, self.processes = config, tokenizer, out_dir, processes
         self.shard = TokenShard.open(tokens_dir, "train")
@@ -81,8 +97,10 @@ class _Run:
                 f"{tokens_dir}: made with a vocabulary of {self.shard.vocab_size}, the tokenizer has "
                 f"{tokenizer.vocab_size}; rebuild the tokens"
             )
-        self.shape = ModelConfig.model_validate(config.shape.model_dump() | {"vocab_size": tokenizer.vocab_size})
-        self.fingerprint = _fingerprint(config, self.shard, tokenizer)
+        self.base = load_base(base, tokenizer) if base else None
+        shape = self.base.config if self.base else config.shape
+        self.shape = ModelConfig.model_validate(shape.model_dump() | {"vocab_size": tokenizer.vocab_size})
+        self.fingerprint = _fingerprint(config, self.shard, tokenizer, self.base)
         self.rows: dict[int, DocumentRows] = {}
         self.step, self.elapsed_s = 0, 0.0
         self.seconds = {"data": 0.0, "gradients": 0.0, "optimizer": 0.0}
@@ -98,7 +116,13 @@ class _Run:
         torch.set_flush_denormal(True)
         torch.manual_seed(self.config.seed)
         self.model = GPT(self.shape)
-        initialise(self.model, zero_projections=self.config.zero_projections, embedding_std=self.config.embedding_std)
+        if self.base:
+            _copy_into(self.model, dict(self.base.named_parameters()))
+        else:
+            config = self.config
+            initialise(self.model, zero_projections=config.zero_projections, embedding_std=config.embedding_std)
+        if self.config.lora_rank:
+            add_low_rank(self.model, self.config.lora_rank)
         self.model.to(self.plan.device)
         self.model.checkpoint_activations = self.config.checkpoint_activations
         self.optimizers = Optimizers(self.model, self.config, self.plan.workers)
@@ -258,6 +282,7 @@ class _Run:
         summary: dict[str, Any] = {}
         if self.processes.first:
             _copy_into(self.model, self.average)
+            merge_low_rank(self.model)
             weights = {name: weight.detach().float().cpu() for name, weight in self.model.named_parameters()}
             save_file(weights, self.out_dir / "model.safetensors")
             checkpoint.write_json(self.out_dir / "config.json", self.shape.model_dump(mode="json"))
@@ -308,10 +333,12 @@ class _Run:
         }
 
 
-def _fingerprint(config: TrainConfig, shard: TokenShard, tokenizer: Tokenizer) -> str:
+def _fingerprint(config: TrainConfig, shard: TokenShard, tokenizer: Tokenizer, base: GPT | None) -> str:
     digest = hashlib.sha256(f"{config.digest()} {tokenizer.digest()} {torch.__version__}".encode())
     digest.update(shard.offsets.tobytes())
     digest.update(shard.tokens.tobytes())
+    for weight in base.parameters() if base else ():
+        digest.update(weight.detach().numpy().tobytes())
     return digest.hexdigest()
 
 

@@ -154,15 +154,16 @@ class Optimizers:
 
     def __init__(self, model: GPT, config: TrainConfig, shares: int = 1) -> None:
         """Split the work of a step into `shares` independent parts of about equal cost, plus AdamW's."""
-        matrices, embeddings, head, vectors = _split(model)
+        matrices, embeddings, head, vectors, low_rank = _split(model)
         groups = [
             Group(list(embeddings.values()), config.embedding_lr, decays=False),
             Group(list(head.values()), config.head_lr, decays=False),
             Group(list(vectors.values()), config.vector_lr, decays=False),
+            Group(list(low_rank.values()), config.lora_lr, decays=False),
         ]
         self._muons: list[Muon] = []
         if config.optimizer == "muon":
-            dealt = [dict(list(matrices.items())[share::shares]) for share in range(shares)]
+            dealt = [dict(list(matrices.items())[share::shares]) for share in range(shares)]  # LoRA leaves none
             self._muons = [Muon(part, config.momentum, config.newton_schulz_steps) for part in dealt if part]
         else:
             groups.append(Group(list(matrices.values()), config.matrix_lr, decays=True))
@@ -190,24 +191,23 @@ class Optimizers:
                 part.load(mine)
 
 
-def _split(model: GPT) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-    """Return (matrices of the layers, embeddings, head, vectors), trainable ones only, by name."""
-    matrices: dict[str, Tensor] = {}
-    embeddings: dict[str, Tensor] = {}
-    head: dict[str, Tensor] = {}
-    vectors: dict[str, Tensor] = {}
+def _split(model: GPT) -> tuple[dict[str, Tensor], ...]:
+    """Return (matrices of the layers, embeddings, head, vectors, low-rank parts), trainable ones only, by name."""
+    matrices, embeddings, head, vectors, low_rank = kinds = tuple(dict[str, Tensor]() for _ in range(5))
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         if parameter.ndim < 2:
             vectors[name] = parameter
+        elif "low_rank" in name:
+            low_rank[name] = parameter
         elif "embeddings" in name:
             embeddings[name] = parameter
         elif name.startswith("head."):
             head[name] = parameter
         else:
             matrices[name] = parameter
-    return matrices, embeddings, head, vectors
+    return kinds
 
 
 def _grad(parameter: Tensor) -> Tensor:
