@@ -31,7 +31,7 @@ $(BUILT): $(NATIVE) | $(INSTALLED)
 install: $(INSTALLED) $(BUILT)  ## Make the environment and build the C++ extension
 
 run: install  ## Run the flow: text to stories and report (PROFILE= CORPUS= VALID= ARGS=)
-	@$(PYTHON) -m flows.pipeline --profile '$(PROFILE)' $(CORPUS:%=--corpus '%') $(VALID:%=--valid '%') $(ARGS)
+	@$(PYTHON) -m flows pipeline --profile '$(PROFILE)' $(CORPUS:%=--corpus '%') $(VALID:%=--valid '%') $(ARGS)
 
 up: install  ## Keep a Prefect server, a worker and the deployments running (PORT=)
 	@$(PYTHON) -m tinylm up --port $(PORT)

@@ -6,7 +6,7 @@ Importing this package first keeps Prefect local to the project: home in .prefec
 import os
 from pathlib import Path
 
-from tinylm.up import prefect_environment
+from tinylm.prefect_processes import prefect_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 

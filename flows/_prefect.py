@@ -23,19 +23,19 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.cache_policies import NO_CACHE
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
+from prefect.settings import PREFECT_HOME
 
 from flows import ROOT
 from tinylm.artifacts import ArtifactRef, Store
 from tinylm.bench.config import CellSpec
 from tinylm.bench.sweep import Sweep
 from tinylm.corpus import NetworkError
-from tinylm.errors import TinyLMError
 from tinylm.pipeline import RunResult
 from tinylm.progress import PlainProgress, Task
-from tinylm.runs import hold_run, is_serving, mark_dead_runs
+from tinylm.runs import hold_run
 from tinylm.up import EXCLUSIVE_TAG
 
 __all__ = [
@@ -43,8 +43,8 @@ __all__ = [
     "UiProgress",
     "as_task",
     "begin_run",
+    "flush",
     "open_store",
-    "prefect_server",
     "reports_folder",
     "retry_on_network_error",
     "run_cell",
@@ -53,6 +53,7 @@ __all__ = [
 ]
 
 _log = logging.getLogger("tinylm.flows")
+FLUSH_LIMIT_S = 5.0
 _REPORT_EVERY_S = 5.0  # chosen: a progress bar in a browser needs no more
 
 
@@ -60,7 +61,13 @@ def begin_run() -> None:
     """Mark this flow run as alive until its process ends, and let the library's log lines through to Prefect."""
     logging.getLogger("tinylm").setLevel(logging.INFO)
     if runtime.flow_run.id:
-        hold_run(_running(), str(runtime.flow_run.id))
+        hold_run(Path(PREFECT_HOME.value()).absolute() / "running", str(runtime.flow_run.id))
+
+
+def flush() -> None:
+    """Bring what is still queued, log lines and events, to the server; for a process that is about to stop it."""
+    APILogWorker.drain_all(timeout=FLUSH_LIMIT_S)
+    EventsWorker.drain_all(timeout=FLUSH_LIMIT_S)
 
 
 def open_store() -> Store:
@@ -71,28 +78,6 @@ def open_store() -> Store:
 def reports_folder() -> Path:
     """Return where reports are published; TINYLM_REPORTS names another folder."""
     return Path(os.environ.get("TINYLM_REPORTS", ROOT / "reports"))
-
-
-@contextmanager
-def prefect_server() -> Iterator[None]:
-    """Use the project's running Prefect server, or an embedded one for as long as the block lasts.
-
-    Runs that killed processes left open are closed before the first flow begins.
-    """
-    url = PREFECT_API_URL.value()
-    if url and is_serving(url):
-        yield
-        return
-    with temporary_settings(restore_defaults={PREFECT_API_URL}), get_client(sync_client=True) as client:
-        try:
-            mark_dead_runs(str(client.api_url).rstrip("/"), _running(), at_start=False)
-        except TinyLMError as error:
-            _log.warning("runs left open by killed processes stay so: %s", error)
-        yield
-
-
-def _running() -> Path:
-    return Path(PREFECT_HOME.value()).absolute() / "running"
 
 
 class _UiTask:

@@ -1,9 +1,7 @@
-"""The flow `pipeline`: text in; model, sample stories and a report out. Also `python -m flows.pipeline`."""
+"""The flow `pipeline`: text in; model, sample stories and a report out."""
 
-import sys
 from typing import Annotated
 
-import typer
 from prefect import flow
 from pydantic import Field
 
@@ -11,14 +9,12 @@ from flows._prefect import (
     EXCLUSIVE_TAG,
     as_task,
     begin_run,
-    prefect_server,
     reports_folder,
     retry_on_network_error,
     run_cell,
     show_run,
 )
 from tinylm import stages
-from tinylm.errors import TinyLMError
 from tinylm.pipeline import RunResult, load_profile, profile_changes
 
 __all__ = ["pipeline"]
@@ -63,36 +59,3 @@ def pipeline(
     result = RunResult({ref.stage: ref for ref in refs}, stages.publish_report(report, sweep, reports_folder()))
     show_run(result)
     return result
-
-
-def main(
-    profile: str = "quickstart",
-    corpus: Annotated[list[str] | None, typer.Option()] = None,
-    valid: Annotated[list[str] | None, typer.Option()] = None,
-    preset: str | None = None,
-    minutes: float | None = None,
-    settings: Annotated[list[str] | None, typer.Option("--set")] = None,
-) -> None:
-    """Run the flow now: on the project's Prefect server if it is up, else on an embedded one."""
-    try:
-        with prefect_server():
-            result = pipeline(
-                profile=profile,
-                corpus=tuple(corpus or ()),
-                valid=tuple(valid or ()),
-                preset=preset,
-                minutes=minutes,
-                settings=tuple(settings or ()),
-            )
-    except TinyLMError as error:
-        sys.exit(_complain(error))
-    sys.stdout.write(f"\n{result.text()}\n")
-
-
-def _complain(error: TinyLMError) -> int:
-    sys.stderr.write(f"tinylm: {error}\n")
-    return error.exit_code
-
-
-if __name__ == "__main__":
-    typer.run(main)

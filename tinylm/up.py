@@ -10,26 +10,21 @@ import fcntl
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
-
 from tinylm.errors import ConfigError, StageError, TinyLMError
+from tinylm.prefect_processes import HOST, PrefectProcesses, api_url, prefect_environment
 from tinylm.runs import api, is_serving, mark_dead_runs
 
-__all__ = ["EXCLUSIVE_TAG", "prefect_environment", "running_folder", "supervise"]
+__all__ = ["EXCLUSIVE_TAG", "supervise"]
 
 POOL = "local"
 WORKER = ("worker", "start", "--pool", POOL, "--name", "tinylm")
 EXCLUSIVE_TAG = "cpu-exclusive"  # of tasks that want the machine to themselves: training and measuring
-SERVER_LIMIT_S = 90.0  # a new database on a busy machine took 18 s
 WORKER_LIMIT_S = 60.0
-STOP_LIMIT_S = 8.0
 CHECK_S = 10.0
 WORKER_RESTARTS = 3
 
@@ -57,32 +52,7 @@ ZOMBIES = {
     ],
 }
 
-# A `prefect` command that has paid for its imports and waits for a line on standard input: worker and deployer
-# import while the server, on another core, is still starting (measured 2026-11: 4 s of READY saved).
-WAITING_COMMAND = """
-import runpy, sys
-import prefect.cli.deploy, prefect.cli.worker, prefect.workers.process, prefect.deployments.runner
-if not sys.stdin.readline():
-    sys.exit("the server did not start")
-runpy.run_module("prefect", run_name="__main__", alter_sys=True)
-"""
-
 Say = Callable[[str], None]
-
-
-def prefect_environment(root: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return `environment` with what keeps Prefect local to the project at `root`; what the user has set stays."""
-    defaults = {
-        "PREFECT_HOME": str(root / ".prefect"),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-    }
-    return defaults | dict(environment)
-
-
-def running_folder(environment: Mapping[str, str]) -> Path:
-    """Return the folder in which living runs hold their locks."""
-    return Path(environment["PREFECT_HOME"]) / "running"
 
 
 def supervise(root: Path, port: int, environment: Mapping[str, str], say: Say) -> None:
@@ -94,10 +64,10 @@ def supervise(root: Path, port: int, environment: Mapping[str, str], say: Say) -
     _check_folder(root)
     # A script's `&` starts us with SIGINT ignored; the children would inherit that and not stop.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    local = prefect_environment(root, environment) | {"PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
+    local = prefect_environment(root, environment) | {"PREFECT_API_URL": api_url(port)}
     with _only_one(Path(local["PREFECT_HOME"])):
         _check_port(port)
-        parts = _Parts(root, local)
+        parts = PrefectProcesses(root, local)
         try:
             _start(parts, port, say)
             _keep_up(parts, say)
@@ -106,72 +76,12 @@ def supervise(root: Path, port: int, environment: Mapping[str, str], say: Say) -
             say("stopped")
 
 
-class _Parts:
-    """The child processes, each with its log file under logs/."""
-
-    def __init__(self, root: Path, environment: dict[str, str]) -> None:
-        self.root, self.environment = root, environment
-        self.url = environment["PREFECT_API_URL"]
-        self.running = running_folder(environment)
-        self.logs = root / "logs"
-        self.logs.mkdir(exist_ok=True)
-        self.children: dict[str, subprocess.Popen[bytes]] = {}
-
-    def start(self, name: str, *command: str) -> None:
-        """Start `prefect COMMAND`."""
-        self._spawn(name, "-m", "prefect", "--no-prompt", *command)
-
-    def load(self, name: str, *command: str) -> None:
-        """Start `prefect COMMAND` as far as its imports; `go` lets it run."""
-        self._spawn(name, "-c", WAITING_COMMAND, "--no-prompt", *command)
-
-    def go(self, name: str) -> subprocess.Popen[bytes]:
-        """Let a loaded command run."""
-        child = self.children[name]
-        if child.stdin is None:
-            raise StageError(f"Prefect {name} was not loaded")
-        with contextlib.suppress(BrokenPipeError):  # it ended already, as `wait` is about to find
-            child.stdin.write(b"go\n")
-            child.stdin.close()
-        return child
-
-    def _spawn(self, name: str, *arguments: str) -> None:
-        """Start Python in a session of its own, so that Ctrl-C reaches it through `stop` alone."""
-        with (self.logs / f"{name}.log").open("ab") as log:
-            self.children[name] = subprocess.Popen(
-                [sys.executable, *arguments],
-                cwd=self.root,
-                env=self.environment,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def wait(self, name: str, is_ready: Callable[[], bool], limit_s: float) -> None:
-        """Wait until `is_ready`. Raises: StageError if the child `name` ends first or the time is up."""
-        deadline_s = time.monotonic() + limit_s
-        while not is_ready():
-            ended = self.children[name].poll() is not None
-            if ended or time.monotonic() > deadline_s:
-                how = "ended" if ended else f"was not ready in {limit_s:.0f} s"
-                raise StageError(f"Prefect {name} {how}; see {self.logs / name}.log")
-            time.sleep(0.1)
-
-    def stop(self) -> None:
-        """End worker, running flows and server, in that order; each gets a moment to end by itself."""
-        for name in ("deployments", "worker", "server"):
-            child = self.children.pop(name, None)
-            if child is not None:
-                _end_tree(child)
-
-
-def _start(parts: _Parts, port: int, say: Say) -> None:
+def _start(parts: PrefectProcesses, port: int, say: Say) -> None:
     started_s = time.monotonic()
-    parts.start("server", "server", "start", "--host", "127.0.0.1", "--port", str(port))
+    parts.start_server(port)
     parts.load("deployments", "deploy", "--all")
     parts.load("worker", *WORKER)
-    parts.wait("server", lambda: is_serving(parts.url), SERVER_LIMIT_S)
+    parts.wait_for_server()
     _prepare_server(parts, say)
     deploy = parts.go("deployments")
     parts.go("worker")
@@ -179,13 +89,13 @@ def _start(parts: _Parts, port: int, say: Say) -> None:
     if deploy.wait(timeout=WORKER_LIMIT_S):
         raise StageError(f"the deployments of prefect.yaml were refused; see {parts.logs / 'deployments.log'}")
     names = sorted(deployment["name"] for deployment in api(parts.url, "/deployments/filter", {}))
-    say(f"server       http://127.0.0.1:{port}   (logs in {parts.logs})")
+    say(f"server       http://{HOST}:{port}   (logs in {parts.logs})")
     say(f"deployments  {', '.join(names)}")
     say("next         prefect deployment run 'pipeline/quickstart' --watch   (from this folder)")
     say(f"READY in {time.monotonic() - started_s:.1f} s; Ctrl-C ends everything")
 
 
-def _prepare_server(parts: _Parts, say: Say) -> None:
+def _prepare_server(parts: PrefectProcesses, say: Say) -> None:
     """Make pool, limit and automation if they are new, and close the books on runs that were killed."""
     url = parts.url
     for name in mark_dead_runs(url, parts.running, at_start=True):
@@ -205,7 +115,7 @@ def _worker_is_online(url: str) -> bool:
     return any(worker["status"] == "ONLINE" for worker in workers)
 
 
-def _keep_up(parts: _Parts, say: Say) -> None:
+def _keep_up(parts: PrefectProcesses, say: Say) -> None:
     """Watch until a signal comes: restart a dead worker, mark runs that died, give up when the server goes."""
     restarts = 0
     while True:
@@ -238,9 +148,9 @@ def _check_port(port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((HOST, port))
         except OSError:
-            who = "a Prefect server" if is_serving(f"http://127.0.0.1:{port}/api") else "another program"
+            who = "a Prefect server" if is_serving(api_url(port)) else "another program"
             raise ConfigError(f"port {port} is taken by {who}; end it, or choose another with --port") from None
 
 
@@ -261,28 +171,3 @@ def _only_one(home: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _end_tree(child: subprocess.Popen[bytes]) -> None:
-    """End a child and all that it started: ask with SIGINT, then SIGTERM, then kill."""
-    try:
-        family = psutil.Process(child.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        family = []
-    child.send_signal(signal.SIGINT)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        child.wait(STOP_LIMIT_S)
-    left = [process for process in [*family, *_as_processes(child)] if process.is_running()]
-    for process in left:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.terminate()
-    for process in psutil.wait_procs(left, STOP_LIMIT_S)[1]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    child.wait()
-
-
-def _as_processes(child: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return [psutil.Process(child.pid)]
-    return []

@@ -1,0 +1,90 @@
+"""`python -m flows`: runs the flow `pipeline` now, on the project's Prefect server if it is up, else on one of its own.
+
+A server of its own starts as a child process while this one imports Prefect; both take seconds.
+"""
+
+import contextlib
+import logging
+import os
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from flows import ROOT
+from tinylm.cli.base import CommandGroup
+from tinylm.errors import TinyLMError
+from tinylm.prefect_processes import PrefectProcesses, api_url, free_port, running_folder
+from tinylm.runs import is_serving, mark_dead_runs
+
+app = typer.Typer(cls=CommandGroup, add_completion=False, pretty_exceptions_enable=False)
+Words = list[str] | None
+
+
+@app.callback()
+def _root() -> None:
+    """Keep `pipeline` a command of its own, beside others to come."""
+
+
+@app.command()
+def pipeline(
+    profile: Annotated[str, typer.Option(help="Named profile, or a .toml file.")] = "quickstart",
+    corpus: Annotated[Words, typer.Option(help="Text to train on; repeatable.")] = None,
+    valid: Annotated[Words, typer.Option(help="Validation text of its own; repeatable.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Shape of the model.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Minutes of training.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the training.")] = None,
+    settings: Annotated[Words, typer.Option("--set", help="Any setting: table.key=value.")] = None,
+) -> None:
+    """Text to stories and report; prints what each stage did, five stories, and where the report is."""
+    with prefect_server() as wait_for_server:
+        from tinylm.pipeline import load_profile, profile_changes
+
+        load_profile(profile, profile_changes(corpus or (), valid or (), preset, minutes, seed, settings or ()))
+        from flows._prefect import flush
+        from flows.pipeline import pipeline as flow
+
+        wait_for_server()
+        result = flow(
+            profile=profile,
+            corpus=tuple(corpus or ()),
+            valid=tuple(valid or ()),
+            preset=preset,
+            minutes=minutes,
+            seed=seed,
+            settings=tuple(settings or ()),
+        )
+        sys.stdout.write(f"\n{result.text()}\n")
+        sys.stdout.flush()
+        flush()
+
+
+@contextmanager
+def prefect_server() -> Iterator[Callable[[], None]]:
+    """Have a Prefect server for the block; yields what waits until it answers. Call that before the first flow."""
+    url = os.environ.get("PREFECT_API_URL") or tomllib.loads((ROOT / "prefect.toml").read_text())["api"]["url"]
+    if is_serving(url):
+        yield lambda: None
+        return
+    port = free_port()
+    os.environ["PREFECT_API_URL"] = api_url(port)
+    processes = PrefectProcesses(ROOT, os.environ)
+
+    def wait() -> None:
+        processes.wait_for_server()
+        with contextlib.suppress(TinyLMError):  # only the book-keeping about former runs
+            for name in mark_dead_runs(processes.url, running_folder(os.environ), at_start=False):
+                logging.getLogger("tinylm.flows").warning("run %s was killed; marked as Crashed", name)
+
+    processes.start_server(port)
+    try:
+        yield wait
+    finally:
+        processes.stop()
+
+
+if __name__ == "__main__":
+    app()

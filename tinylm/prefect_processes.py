@@ -1,0 +1,153 @@
+"""Prefect's server, worker and deployer as child processes. This module imports no Prefect."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import psutil
+
+from tinylm.errors import StageError
+from tinylm.runs import is_serving
+
+__all__ = ["HOST", "PrefectProcesses", "api_url", "free_port", "prefect_environment", "running_folder"]
+
+HOST = "127.0.0.1"
+SERVER_LIMIT_S = 120.0  # a new database took 18 s on a quiet machine, 55 s on a very busy one
+STOP_LIMIT_S = 8.0
+
+# A `prefect` command that has paid for its imports and waits for a line on standard input: worker and deployer
+# import while the server, on another core, is still starting (measured 2026-11: 4 s of READY saved).
+WAITING_COMMAND = """
+import runpy, sys
+import prefect.cli.deploy, prefect.cli.worker, prefect.workers.process, prefect.deployments.runner
+if not sys.stdin.readline():
+    sys.exit("the server did not start")
+runpy.run_module("prefect", run_name="__main__", alter_sys=True)
+"""
+
+
+def api_url(port: int) -> str:
+    """Return the URL under which a server on `port` is spoken to."""
+    return f"http://{HOST}:{port}/api"
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def prefect_environment(root: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return `environment` with what keeps Prefect local to the project at `root`; what the user has set stays."""
+    defaults = {
+        "PREFECT_HOME": str(root / ".prefect"),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+    return defaults | dict(environment)
+
+
+def running_folder(environment: Mapping[str, str]) -> Path:
+    """Return the folder in which living runs hold their locks."""
+    return Path(environment["PREFECT_HOME"]) / "running"
+
+
+class PrefectProcesses:
+    """Prefect's own commands as child processes of the project at `root`, each with a log file under logs/."""
+
+    def __init__(self, root: Path, environment: Mapping[str, str]) -> None:
+        self.root, self.environment = root, environment
+        self.url = environment["PREFECT_API_URL"]
+        self.running = running_folder(environment)
+        self.logs = root / "logs"
+        self.logs.mkdir(exist_ok=True)
+        self.children: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start_server(self, port: int) -> None:
+        """Start the server; `wait_for_server` tells when it answers."""
+        self.start("server", "server", "start", "--host", HOST, "--port", str(port))
+
+    def wait_for_server(self) -> None:
+        """Wait until the server answers. Raises: StageError naming the log file if it does not start."""
+        self.wait("server", lambda: is_serving(self.url), SERVER_LIMIT_S)
+
+    def start(self, name: str, *command: str) -> None:
+        """Start `prefect COMMAND`."""
+        self._spawn(name, "-m", "prefect", "--no-prompt", *command)
+
+    def load(self, name: str, *command: str) -> None:
+        """Start `prefect COMMAND` as far as its imports; `go` lets it run."""
+        self._spawn(name, "-c", WAITING_COMMAND, "--no-prompt", *command)
+
+    def go(self, name: str) -> subprocess.Popen[bytes]:
+        """Let a loaded command run."""
+        child = self.children[name]
+        if child.stdin is None:
+            raise StageError(f"Prefect {name} was not loaded")
+        with contextlib.suppress(BrokenPipeError):  # it ended already, as `wait` is about to find
+            child.stdin.write(b"go\n")
+            child.stdin.close()
+        return child
+
+    def _spawn(self, name: str, *arguments: str) -> None:
+        """Start Python in a session of its own, so that Ctrl-C reaches it through `stop` alone."""
+        with (self.logs / f"{name}.log").open("ab") as log:
+            self.children[name] = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=self.root,
+                env=self.environment,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait(self, name: str, is_ready: Callable[[], bool], limit_s: float) -> None:
+        """Wait until `is_ready`. Raises: StageError if the child `name` ends first or the time is up."""
+        deadline_s = time.monotonic() + limit_s
+        while not is_ready():
+            ended = self.children[name].poll() is not None
+            if ended or time.monotonic() > deadline_s:
+                how = "ended" if ended else f"was not ready in {limit_s:.0f} s"
+                raise StageError(f"Prefect {name} {how}; see {self.logs / name}.log")
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """End worker, running flows and server, in that order; each gets a moment to end by itself."""
+        for name in ("deployments", "worker", "server"):
+            child = self.children.pop(name, None)
+            if child is not None:
+                _end_tree(child)
+
+
+def _end_tree(child: subprocess.Popen[bytes]) -> None:
+    """End a child and all that it started: ask with SIGINT, then SIGTERM, then kill."""
+    try:
+        family = psutil.Process(child.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        family = []
+    child.send_signal(signal.SIGINT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(STOP_LIMIT_S)
+    left = [process for process in [*family, *_as_processes(child)] if process.is_running()]
+    for process in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    for process in psutil.wait_procs(left, STOP_LIMIT_S)[1]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    child.wait()
+
+
+def _as_processes(child: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [psutil.Process(child.pid)]
+    return []
