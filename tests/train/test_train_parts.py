@@ -141,7 +141,7 @@ def test_flops_count_the_weights_of_products(tiny_run: Make) -> None:
 
 
 def test_impossible_settings_name_the_field() -> None:
-    with pytest.raises(ConfigError, match=r"short_context \(100\) must divide the tokens held at once; found 2048"):
+    with pytest.raises(ConfigError, match=r"rows of 100 must divide the tokens held at once \(1024\)"):
         parse(TrainConfig, {"short_context": 100})
     with pytest.raises(ConfigError, match=r"context must be at most context_length \(256\); found 512"):
         parse(TrainConfig, {"context": 512})

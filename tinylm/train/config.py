@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from tinylm.config import Config, ModelConfig
 from tinylm.presets import preset
+from tinylm.train.loggers import LoggerName
 
 __all__ = ["TrainConfig"]
 
@@ -31,11 +32,11 @@ class TrainConfig(Config):
     compile: Literal["auto", "on", "off"] = Field("auto", description="auto: when the run is long enough to repay it")
     threads: Annotated[int, Field(ge=0, le=1024)] = Field(0, description="CPU threads; 0: physical cores")
 
-    batch_tokens: Annotated[int, Field(gt=0)] = Field(2048, description="tokens per optimiser step")
+    batch_tokens: Annotated[int, Field(gt=0)] = Field(1024, description="tokens per optimiser step")
     micro_batch_tokens: Annotated[int, Field(ge=0)] = Field(0, description="tokens held at once; 0: the whole batch")
     context: Annotated[int, Field(ge=0)] = Field(0, description="positions per row; 0: the model's context length")
     short_context: Annotated[int, Field(ge=0)] = Field(
-        128, description="positions per row at first, doubling from there; 0: `context`"
+        64, description="positions per row at first, doubling from there; 0: `context`"
     )
     short_share: Share = Field(0.5, description="leading share of the steps with rows shorter than `context`")
     checkpoint_activations: bool = Field(False, description="recompute layers in backward: less memory, more time")
@@ -66,18 +67,18 @@ class TrainConfig(Config):
     samples: Annotated[int, Field(ge=0)] = Field(2, description="sample stories written at each evaluation")
     sample_prompt: str = "Once upon a time"
     card_stories: Annotated[int, Field(ge=0)] = Field(48, description="stories judged at the end; 0: no score card")
+    loggers: tuple[LoggerName, ...] = Field((), description="places for metrics beside metrics.jsonl")
     checkpoint_every_s: Annotated[float, Field(gt=0)] = 30.0
     keep_checkpoints: Annotated[int, Field(ge=2, le=100)] = 2
 
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:
-        for name, context in (("context", self.row_length), ("short_context", self.first_row_length)):
-            if context > self.shape.context_length:
-                raise ValueError(
-                    f"{name} must be at most context_length ({self.shape.context_length}); found {context}"
-                )
-            if self.micro_tokens % context:
-                raise ValueError(f"{name} ({context}) must divide the tokens held at once; found {self.micro_tokens}")
+        for name, length in (("context", self.row_length), ("short_context", self.row_lengths[0])):
+            if length > self.shape.context_length:
+                raise ValueError(f"{name} must be at most context_length ({self.shape.context_length}); found {length}")
+        for length in self.row_lengths:
+            if self.micro_tokens % length:
+                raise ValueError(f"rows of {length} must divide the tokens held at once ({self.micro_tokens})")
         if self.batch_tokens % self.micro_tokens:
             raise ValueError(f"micro_batch_tokens must divide batch_tokens; found {self.micro_batch_tokens}")
         return self
@@ -89,13 +90,16 @@ class TrainConfig(Config):
 
     @property
     def row_length(self) -> int:
-        """T of the main part of the run."""
+        """T of the last part of the run."""
         return self.context or self.shape.context_length
 
     @property
-    def first_row_length(self) -> int:
-        """T of the opening part of the run."""
-        return min(self.short_context or self.row_length, self.row_length)
+    def row_lengths(self) -> tuple[int, ...]:
+        """T of each phase of the run: doubling from `short_context` to `context`."""
+        lengths = [min(self.short_context or self.row_length, self.row_length)]
+        while lengths[-1] < self.row_length:
+            lengths.append(min(2 * lengths[-1], self.row_length))
+        return tuple(lengths)
 
     @property
     def micro_tokens(self) -> int:

@@ -31,6 +31,7 @@ from tinylm.train.card import model_card
 from tinylm.train.config import TrainConfig
 from tinylm.train.data import DocumentRows
 from tinylm.train.evaluate import TorchScorer, load_base, score_documents
+from tinylm.train.loggers import Metrics
 from tinylm.train.lora import add_low_rank, merge_low_rank
 from tinylm.train.optim import Optimizers
 from tinylm.train.outputs import JsonLines, sample_stories
@@ -101,6 +102,7 @@ class _Run:
         shape = self.base.config if self.base else config.shape
         self.shape = ModelConfig.model_validate(shape.model_dump() | {"vocab_size": tokenizer.vocab_size})
         self.fingerprint = _fingerprint(config, self.shard, tokenizer, self.base)
+        self.loggers: Metrics | None = None
         self.rows: dict[int, DocumentRows] = {}
         self.step, self.elapsed_s = 0, 0.0
         self.seconds = {"data": 0.0, "gradients": 0.0, "optimizer": 0.0}
@@ -147,8 +149,10 @@ class _Run:
 
     def loop(self, signals: StopSignals, progress: ProgressReporter) -> None:
         """Take the remaining steps, with evaluations, samples and checkpoints by the clock."""
+        names = self.config.loggers if self.processes.first else ()
         try:
-            self._loop(signals, progress)
+            with Metrics(names, self.out_dir, self.config.model_dump(mode="json")) as self.loggers:
+                self._loop(signals, progress)
         except Stopped:
             with signals.held():
                 self.save()
@@ -215,27 +219,29 @@ class _Run:
         speed = len(losses) * self.config.batch_tokens / max(spent_s, 1e-9)
         length = phase_at(self.step - 1, phases(self.plan.steps, self.config)).length
         used = speed * flops_per_token(self.shape, length) / self.plan.matmul_flops / self.plan.processes
-        if self.metrics:
-            self.metrics.add(
-                self.step,
-                tokens=self.step * self.config.batch_tokens,
-                loss_nats=loss,
-                lr_scale=lr_scale(self.step - 1, self.plan.steps, self.config),
-                tokens_per_s=speed,
-                elapsed_s=self.elapsed_s,
-                flops_utilisation=used,
-            )
+        self._note(
+            tokens=self.step * self.config.batch_tokens,
+            loss_nats=loss,
+            lr_scale=lr_scale(self.step - 1, self.plan.steps, self.config),
+            tokens_per_s=speed,
+            elapsed_s=self.elapsed_s,
+            flops_utilisation=used,
+        )
         task.update(self.step, loss=loss, tokens_per_s=round(speed))
+
+    def _note(self, **values: float) -> None:
+        """Write numbers of this step wherever metrics go; only the first process has such places."""
+        if self.metrics and self.loggers:
+            self.metrics.add(self.step, **values)
+            self.loggers.log(self.step, values)
 
     def _look(self) -> None:
         """Judge the weights on some validation documents and write sample stories."""
-        if not self.processes.first or self.metrics is None or self.stories is None:
+        if self.stories is None:
             return
         with self._averaged():
             judged = self._evaluate(min(self.config.eval_documents, self.valid.n_documents))
-            self.metrics.add(
-                self.step, valid_nats_per_token=judged.nats_per_token, valid_bits_per_byte=judged.bits_per_byte
-            )
+            self._note(valid_nats_per_token=judged.nats_per_token, valid_bits_per_byte=judged.bits_per_byte)
             prompt, count = self.config.sample_prompt, self.config.samples
             for text in sample_stories(self.model, self.tokenizer, prompt, count, self.step) if count else ():
                 self.stories.add(self.step, prompt=prompt, text=text)

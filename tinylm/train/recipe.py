@@ -62,7 +62,7 @@ def recommend(minutes: float, text_bytes: int, matmul_flops: float) -> Recipe:
         model=shape,
         minutes=minutes,
         batch_tokens=rung.batch_tokens,
-        short_context=rung.context // 2,
+        short_context=rung.context // 4,
         weight_decay=decay,
     )
     reasons = (

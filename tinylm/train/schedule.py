@@ -30,11 +30,9 @@ def phases(steps: int, config: TrainConfig) -> list[Phase]:
 
     Short rows are cheaper, and put more different documents into a batch.
     """
-    lengths = [config.first_row_length]
-    while lengths[-1] < config.row_length:
-        lengths.append(min(2 * lengths[-1], config.row_length))
-    growing = max(1, len(lengths) - 1)
-    return [Phase(round(steps * config.short_share * index / growing), length) for index, length in enumerate(lengths)]
+    growing = max(1, len(config.row_lengths) - 1)
+    starts = [round(steps * config.short_share * index / growing) for index in range(len(config.row_lengths))]
+    return [Phase(start, length) for start, length in zip(starts, config.row_lengths, strict=True)]
 
 
 def phase_at(step: int, plan: list[Phase]) -> Phase:
