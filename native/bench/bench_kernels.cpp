@@ -1,6 +1,8 @@
 // Speed of each kernel at the presets' shapes, interleaved, best of many short runs.
 //
 // usage: bench_kernels [table [filter]]      prints one line per case: GMAC/s or GB/s or ns
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -20,7 +22,8 @@ double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock:
 
 uint8_t* buffer(size_t bytes) {
   const size_t rounded = (bytes + 4095) / 4096 * 4096 + 4096;
-  auto* p = static_cast<uint8_t*>(std::aligned_alloc(4096, rounded));
+  auto* p = static_cast<uint8_t*>(std::aligned_alloc(size_t{1} << 21, rounded));
+  if (rounded > size_t{1} << 20) madvise(p, rounded, MADV_HUGEPAGE);
   std::memset(p, 0, rounded);
   return p;
 }
@@ -36,6 +39,9 @@ struct Case {
 };
 
 std::vector<Case> cases;
+const char* filter = "";
+
+bool wanted(const std::string& name) { return name.find(filter) != std::string::npos; }
 
 const char* type_name(WeightType type) {
   switch (type) {
@@ -48,6 +54,9 @@ const char* type_name(WeightType type) {
 
 // `spread`: weights as a share of the full range; small ones are pair safe.
 void add_matmul(const KernelTable& t, WeightType type, int64_t n, int64_t k, int64_t m, bool small) {
+  char name[128];
+  std::snprintf(name, sizeof name, "matmul %s%s N=%d K=%d M=%d", type_name(type), small ? " pair-safe" : "", static_cast<int>(n), static_cast<int>(k), static_cast<int>(m));
+  if (!wanted(name)) return;
   std::vector<uint8_t> data(static_cast<size_t>(n * k * 4));
   std::vector<float> scales(static_cast<size_t>(n * (k / 32 + 1)), 0.01f);
   if (type == WeightType::f32)
@@ -69,13 +78,15 @@ void add_matmul(const KernelTable& t, WeightType type, int64_t n, int64_t k, int
     t.prepare_row(type, x.data(), k, rows + static_cast<size_t>(r) * row);
   }
   auto* y = reinterpret_cast<float*>(buffer(static_cast<size_t>(m * n) * 4));
-  char name[128];
-  std::snprintf(name, sizeof name, "matmul %s%s N=%d K=%d M=%d", type_name(type), small ? " pair-safe" : "", static_cast<int>(n), static_cast<int>(k), static_cast<int>(m));
   const KernelTable* table = &t;
   cases.push_back({name, static_cast<double>(n * k * m), "GMAC/s", [=] { table->matmul(w, rows, m, 0, n, y, n, false); }});
 }
 
 void add_attention(const KernelTable& t, KvType type, int64_t head_dim, int64_t length, int64_t queries, int64_t heads) {
+  char name[128];
+  std::snprintf(name, sizeof name, "attention %s D=%d T=%d queries=%d heads=%d", type == KvType::f32 ? "f32" : type == KvType::q8 ? "q8" : "bf16", static_cast<int>(head_dim),
+                static_cast<int>(length), static_cast<int>(queries), static_cast<int>(heads));
+  if (!wanted(name)) return;
   auto views = std::vector<KvView>();
   std::vector<float> k(static_cast<size_t>(head_dim));
   for (int64_t h = 0; h < heads; ++h) {
@@ -90,16 +101,52 @@ void add_attention(const KernelTable& t, KvType type, int64_t head_dim, int64_t 
   for (int64_t i = 0; i < queries * heads * head_dim; ++i) q[i] = uniform();
   auto* out = reinterpret_cast<float*>(buffer(static_cast<size_t>(queries * heads * head_dim) * 4));
   auto* scratch = reinterpret_cast<float*>(buffer(t.attention_scratch_floats(length, head_dim) * 4));
-  char name[128];
-  std::snprintf(name, sizeof name, "attention %s D=%d T=%d queries=%d heads=%d", type == KvType::f32 ? "f32" : type == KvType::q8 ? "q8" : "bf16", static_cast<int>(head_dim),
-                static_cast<int>(length), static_cast<int>(queries), static_cast<int>(heads));
   const KernelTable* table = &t;
   double macs = 0;
   for (int64_t i = 0; i < queries; ++i) macs += static_cast<double>(2 * head_dim * heads * (length - queries + i + 1));
   cases.push_back({name, macs, "GMAC/s", [=] {
     for (int64_t h = 0; h < heads; ++h)
       table->attention({views[static_cast<size_t>(h)], 1, queries, length - queries, 0, 0.2f, q + h * head_dim, heads * head_dim,
-                        out + h * head_dim, heads * head_dim, scratch});
+                        out + h * head_dim, heads * head_dim, scratch, nullptr, nullptr});
+  }});
+}
+
+// One decode step of many slots, as an engine walks them: layer by layer, slot by slot, head by head; out of cache.
+void add_decode(const KernelTable& t, KvType type, int64_t head_dim, int64_t heads, int64_t layers, int64_t slots, int64_t context, int64_t length) {
+  char name[128];
+  std::snprintf(name, sizeof name, "decode %s D=%d heads=%d layers=%d slots=%d T=%d", type == KvType::f32 ? "f32" : type == KvType::q8 ? "q8" : "bf16",
+                static_cast<int>(head_dim), static_cast<int>(heads), static_cast<int>(layers), static_cast<int>(slots), static_cast<int>(length));
+  if (!wanted(name)) return;
+  const size_t k_bytes = t.kv_bytes(type, context, head_dim, false), v_bytes = t.kv_bytes(type, context, head_dim, true);
+  uint8_t* memory = buffer((k_bytes + v_bytes) * static_cast<size_t>(slots * layers * heads));
+  const auto view = [=](int64_t slot, int64_t layer, int64_t head) {
+    uint8_t* at = memory + (k_bytes + v_bytes) * static_cast<size_t>((slot * layers + layer) * heads + head);
+    return KvView{type, head_dim, at, at + k_bytes};
+  };
+  std::vector<float> k(static_cast<size_t>(head_dim));
+  for (auto& v : k) v = uniform();
+  for (int64_t slot = 0; slot < slots; ++slot)
+    for (int64_t layer = 0; layer < layers; ++layer)
+      for (int64_t head = 0; head < heads; ++head)
+        for (int64_t p = 0; p < length; ++p) t.kv_store(view(slot, layer, head), p, k.data(), k.data());
+  auto* q = reinterpret_cast<float*>(buffer(static_cast<size_t>(heads * head_dim) * 4));
+  for (int64_t i = 0; i < heads * head_dim; ++i) q[i] = uniform();
+  auto* out = reinterpret_cast<float*>(buffer(static_cast<size_t>(heads * head_dim) * 4));
+  auto* scratch = reinterpret_cast<float*>(buffer(t.attention_scratch_floats(length, head_dim) * 4));
+  const KernelTable* table = &t;
+  cases.push_back({name, static_cast<double>(slots), "ns", [=] {
+    for (int64_t layer = 0; layer < layers; ++layer)
+      for (int64_t slot = 0; slot < slots; ++slot)
+        for (int64_t head = 0; head < heads; ++head) {
+          AttentionCall call{view(slot, layer, head), 1, 1, length - 1, 0, 0.2f, q + head * head_dim, 0, out + head * head_dim, 0, scratch};
+          const int64_t next = slot * heads + head + 1;
+          if (next < slots * heads) {
+            const KvView ahead = view(next / heads, layer, next % heads);
+            call.next_k = ahead.k;
+            call.next_v = ahead.v;
+          }
+          table->attention(call);
+        }
   }});
 }
 
@@ -160,6 +207,11 @@ void add_all(const KernelTable& t) {
       add_attention(t, type, head_dim, 220, 1, 6);
       add_attention(t, type, head_dim, 200, 200, 6);
     }
+  for (const KvType type : {KvType::q8, KvType::bf16})
+    for (const int64_t slots : {1, 8, 16, 32}) {
+      add_decode(t, type, 32, 6, 16, slots, 256, 110);
+      add_decode(t, type, 64, 6, 8, slots, 512, 110);
+    }
   for (const int64_t n : {192, 384, 1024}) add_elementwise(t, n);
   for (const int64_t n : {4096, 16000, 50257}) add_sampling(t, n);
 }
@@ -169,9 +221,9 @@ void add_all(const KernelTable& t) {
 int main(int argc, char** argv) {
   const KernelTable* table = find_kernels(argc > 1 ? argv[1] : "auto");
   if (!table) return std::printf("no such kernels on this machine\n"), 1;
+  if (argc > 2) filter = argv[2];
   add_all(*table);
-  if (argc > 2)
-    cases.erase(std::remove_if(cases.begin(), cases.end(), [&](const Case& c) { return c.name.find(argv[2]) == std::string::npos; }), cases.end());
+  cases.erase(std::remove_if(cases.begin(), cases.end(), [](const Case& c) { return !wanted(c.name); }), cases.end());
   for (int round = 0; round < 12; ++round)
     for (Case& c : cases) {
       int repeats = 1;
@@ -184,7 +236,7 @@ int main(int argc, char** argv) {
     }
   for (const Case& c : cases) {
     const bool time = std::strcmp(c.unit, "ns") == 0;
-    std::printf("%-48s %9.1f %s\n", c.name.c_str(), time ? c.best_s * 1e9 : c.work / c.best_s / 1e9, c.unit);
+    std::printf("%-48s %9.1f %s\n", c.name.c_str(), time ? c.best_s * 1e9 / c.work : c.work / c.best_s / 1e9, c.unit);
   }
   return 0;
 }

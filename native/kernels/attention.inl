@@ -1,10 +1,13 @@
 // Attention of one kv head over the blocked cache, written once for all instruction sets (see generic.inl).
 //
-// A q8 cache needs of the includer: I16 and its functions, load_int8 (16 bytes to floats), Query4, query4(p), and
-// dot4_keys(sum, keys, query): sum += the four products of each lane, keys stored as key + kKeyOffset.
+// A q8 cache needs of the includer: I16 and its functions, and
+//   Query4, query4(p), dot4_keys(sum, keys, query)   sum += four products in each lane; keys stored as key + kKeyOffset
+//   store_weights(p, F16)                            16 integers 0..32767 (as x + kRoundMagic) to int16, in its own order of four
+//   mix4(sum, v, p)                                  sum += over four positions of value * weight; values stored as v + kValueOffset
 //
 // Orders: scores: lanes are positions, fma over d from 0; for q8 (float(dot) * query scale) * key scale; softmax sum: lane = position mod 16, then 8, 4, 2, 1;
-// p . v: two sums (even and odd positions), each fma over positions in order, then even + odd, then times 1 / sum; for q8 the weight is p * value scale.
+// p . v: two sums (even and odd positions), each fma over positions in order, then even + odd, then times 1 / sum. For q8 the weights p * value scale become
+// integers up to 32767 (see integer_weights) and the sum over positions is exact.
 
 struct F32Elements {
   static constexpr int64_t bytes = 4;
@@ -22,12 +25,7 @@ struct Bf16Elements {
   }
 };
 
-struct Int8Elements {
-  static constexpr int64_t bytes = 1;
-  static TINYLM_INLINE F16 read(const uint8_t* p) { return load_int8(p); }
-};
-
-// q8 keys of 16 positions: their 16 scales, the 16 scales of their values, then [D/4][16][4] bytes.
+// q8 keys of 16 positions: their 16 scales, the 16 scales of their values, then [D/4][16][4] bytes. q8 values: [T/4][D][4].
 constexpr int64_t kKeyHeader = 2 * kPositionBlock * 4;
 
 int64_t element_bytes(KvType type) { return type == KvType::f32 ? 4 : type == KvType::bf16 ? 2 : 1; }
@@ -39,7 +37,7 @@ int64_t key_block_bytes(KvType type, int64_t head_dim) {
 int64_t value_row_bytes(KvType type, int64_t head_dim) { return round_up(head_dim, kLanes) * element_bytes(type); }
 
 size_t kv_bytes(KvType type, int64_t positions, int64_t head_dim, bool values) {
-  const int64_t bytes = values ? positions * value_row_bytes(type, head_dim)
+  const int64_t bytes = values ? round_up(positions, kPositionBlock) * value_row_bytes(type, head_dim)
                                : round_up(positions, kPositionBlock) / kPositionBlock * key_block_bytes(type, head_dim);
   return static_cast<size_t>(round_up(bytes, static_cast<int64_t>(kAlign)));
 }
@@ -80,9 +78,10 @@ void kv_store_q8(const KvView& kv, int64_t position, const float* k, const float
       __builtin_memcpy(block + kKeyHeader + quad * 64 + lane * 4, &four, 4);
     }
   });
-  uint8_t* row = static_cast<uint8_t*>(kv.v) + position * value_row_bytes(KvType::q8, kv.head_dim);
-  scales[kPositionBlock + lane] =
-      quantise(v, kv.head_dim, [=](int64_t d, const uint8_t* codes) { __builtin_memcpy(row + d, codes, kLanes); });
+  uint8_t* four = static_cast<uint8_t*>(kv.v) + position / 4 * 4 * value_row_bytes(KvType::q8, kv.head_dim) + position % 4;
+  scales[kPositionBlock + lane] = quantise(v, kv.head_dim, [=](int64_t d, const uint8_t* codes) {
+    for (int64_t i = 0; i < kLanes; ++i) four[(d + i) * 4] = static_cast<uint8_t>(codes[i] ^ (kValueOffset ? 0x80 : 0));
+  });
 }
 
 void kv_store(const KvView& kv, int64_t position, const float* k, const float* v) {
@@ -94,10 +93,10 @@ void kv_store(const KvView& kv, int64_t position, const float* k, const float* v
 }
 
 void kv_copy(const KvView& from, const KvView& to, int64_t count) {
-  // Whole blocks of K: positions past `count` are never read before they are written.
+  // Whole blocks: positions past `count` are never used before they are written.
   const int64_t blocks = round_up(count, kPositionBlock) / kPositionBlock;
   __builtin_memcpy(to.k, from.k, static_cast<size_t>(blocks * key_block_bytes(from.type, from.head_dim)));
-  __builtin_memcpy(to.v, from.v, static_cast<size_t>(count * value_row_bytes(from.type, from.head_dim)));
+  __builtin_memcpy(to.v, from.v, static_cast<size_t>(round_up(count, 4) * value_row_bytes(from.type, from.head_dim)));
 }
 
 size_t attention_scratch_floats(int64_t positions, int64_t head_dim) {
@@ -106,7 +105,7 @@ size_t attention_scratch_floats(int64_t positions, int64_t head_dim) {
 
 // scores of `Blocks` consecutive position blocks.
 template <typename Elements, int Blocks>
-void score_blocks(const uint8_t* k, const float* q, int64_t head_dim, float* scores) {
+TINYLM_NOINLINE void score_blocks(const uint8_t* k, const float* q, int64_t head_dim, float* scores) {
   const int64_t step = kPositionBlock * Elements::bytes;
   F16 sums[Blocks];
   TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) sums[b] = set1(0.0f);
@@ -117,17 +116,22 @@ void score_blocks(const uint8_t* k, const float* q, int64_t head_dim, float* sco
   TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) store(scores + b * kPositionBlock, sums[b]);
 }
 
-// Replaces scores[begin - begin % 16 .. end) by exp(score - max), zero outside [begin, end); returns the sum.
-float softmax_weights(float* scores, int64_t begin, int64_t end) {
-  const int64_t from = begin - begin % kPositionBlock, to = round_up(end, kPositionBlock);
+// Sets the scores of whole blocks outside [begin, end) to -inf; returns the largest.
+TINYLM_INLINE float mask_scores(float* scores, int64_t begin, int64_t end) {
+  const int64_t from = begin / kPositionBlock * kPositionBlock, to = round_up(end, kPositionBlock);
   for (int64_t t = from; t < begin; ++t) scores[t] = kMinusInfinity;
   for (int64_t t = end; t < to; ++t) scores[t] = kMinusInfinity;
   F16 top = load(scores + from);
   for (int64_t t = from + kLanes; t < to; t += kLanes) top = max16(load(scores + t), top);
-  const F16 max = set1(fold_max(top));
+  return fold_max(top);
+}
+
+// Replaces scores by exp(score - max), at most 1.2e-38 outside [begin, end); returns the sum.
+TINYLM_NOINLINE float softmax_weights(float* scores, int64_t begin, int64_t end) {
+  const F16 max = set1(mask_scores(scores, begin, end));
   F16 sum = set1(0.0f);
-  for (int64_t t = from; t < to; t += kLanes) {
-    const F16 weight = exp16(sub(load(scores + t), max));
+  for (int64_t t = begin / kPositionBlock * kPositionBlock; t < end; t += kLanes) {
+    const F16 weight = exp_below(sub(load(scores + t), max));
     store(scores + t, weight);
     sum = add(sum, weight);
   }
@@ -136,7 +140,7 @@ float softmax_weights(float* scores, int64_t begin, int64_t end) {
 
 // out[0 .. 16 Chunks) = sum over positions of weight * v, times `inverse`.
 template <typename Elements, int Chunks>
-void mix_values(const uint8_t* v, int64_t row_bytes, const float* weights, int64_t begin, int64_t end, float inverse,
+TINYLM_NOINLINE void mix_values(const uint8_t* v, int64_t row_bytes, const float* weights, int64_t begin, int64_t end, float inverse,
                 float* out, int64_t count) {
   F16 even[Chunks], odd[Chunks];
   TINYLM_UNROLL for (int c = 0; c < Chunks; ++c) even[c] = odd[c] = set1(0.0f);
@@ -167,17 +171,18 @@ struct Query {
   int32_t excess;  // what kKeyOffset adds to each dot product
 };
 
-Query quantise_query(const float* q, int64_t head_dim, float scale, uint8_t* codes) {
+TINYLM_NOINLINE Query quantise_query(const float* q, int64_t head_dim, float scale, uint8_t* codes) {
   int32_t sum = 0;
   const float q_scale = quantise(q, head_dim, [&](int64_t d, const uint8_t* from) {
     __builtin_memcpy(codes + d, from, kLanes);
-    for (int64_t i = 0; i < kLanes; ++i) sum += static_cast<int8_t>(from[i]);
+    if constexpr (kKeyOffset != 0)
+      for (int64_t i = 0; i < kLanes; ++i) sum += static_cast<int8_t>(from[i]);
   });
   return {codes, q_scale * scale, sum * kKeyOffset};
 }
 
 template <int Blocks>
-void score_blocks_q8(const uint8_t* k, int64_t block_bytes, const Query& query, int64_t quads, float* scores) {
+TINYLM_NOINLINE void score_blocks_q8(const uint8_t* k, int64_t block_bytes, const Query& query, int64_t quads, float* scores) {
   I16 sums[Blocks];
   TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) sums[b] = zero_int();
   for (int64_t quad = 0; quad < quads; ++quad) {
@@ -246,14 +251,68 @@ void int8_scores(const AttentionCall& call, const float* q, int64_t begin, int64
   for_position_blocks(begin / kPositionBlock, round_up(end, kPositionBlock) / kPositionBlock, step);
 }
 
-// weights[t] *= value scale of t.
-void fold_value_scales(const KvView& kv, int64_t begin, int64_t end, float* weights) {
-  const int64_t block_bytes = key_block_bytes(KvType::q8, kv.head_dim);
-  for (int64_t b = begin / kPositionBlock; b * kPositionBlock < end; ++b) {
-    const float* scales = reinterpret_cast<const float*>(static_cast<const uint8_t*>(kv.k) + b * block_bytes) + kPositionBlock;
-    float* at = weights + b * kPositionBlock;
-    store(at, mul(load(at), load(scales)));
+// The largest sum of integer weights: 2^23 * 255 < 2^31, so that mix4 cannot overflow.
+constexpr float kWeightSum = 8388608.0f;
+
+struct IntegerWeights {
+  const int16_t* codes;  // 0..32767, in the order that store_weights gives each four
+  int32_t excess;        // what kValueOffset adds to each mixed sum
+  float scale;           // of the mixed sums
+};
+
+// Softmax of scores, times each position's value scale, rounded to integers in place. The largest weight becomes 32767, or
+// less where their sum would pass kWeightSum.
+TINYLM_NOINLINE IntegerWeights integer_weights(const KvView& kv, int64_t begin, int64_t end, float* scores) {
+  const int64_t block_bytes = key_block_bytes(KvType::q8, kv.head_dim), from = begin / kPositionBlock * kPositionBlock;
+  const uint8_t* value_scales = static_cast<const uint8_t*>(kv.k) + kPositionBlock * 4;
+  const F16 max = set1(mask_scores(scores, begin, end)), zero = set1(0.0f), masked = set1(-3e38f);
+  F16 sum = zero, weight_sum = zero, top = zero;
+  for (int64_t t = from; t < end; t += kLanes) {
+    const F16 score = load(scores + t), p = exp_below(sub(score, max));
+    const F16 scales = load(reinterpret_cast<const float*>(value_scales + t / kPositionBlock * block_bytes));
+    const F16 weight = less_select(score, masked, zero, mul(p, scales));  // scales outside [begin, end) may be anything
+    store(scores + t, weight);
+    sum = add(sum, p);
+    weight_sum = add(weight_sum, weight);
+    top = max16(weight, top);
   }
+  const float largest = fold_max(top), total = fold_add(weight_sum), by_largest = 32767.0f / largest, by_sum = kWeightSum / total;
+  const bool none = !(largest >= kSmallestAmax);  // values of zero
+  const float factor = none ? 0.0f : by_largest < by_sum ? by_largest : by_sum;
+  const F16 scale = set1(factor), magic = set1(kRoundMagic);
+  int16_t* codes = reinterpret_cast<int16_t*>(scores);
+  I16 code_sums = zero_int();
+  for (int64_t t = from; t < end; t += kLanes) {
+    const F16 rounded = add(mul(load(scores + t), scale), magic);
+    store_weights(codes + t, rounded);
+    if constexpr (kValueOffset != 0) code_sums = add_int(code_sums, integers_of(rounded));
+  }
+  return {codes, fold_int(code_sums) * kValueOffset, none ? 0.0f : 1.0f / (factor * fold_add(sum))};
+}
+
+// out[0..16 Chunks) = sum over positions of weight * value, times `scale`.
+template <int Chunks>
+TINYLM_NOINLINE void mix_values_q8(const uint8_t* v, int64_t row_bytes, const IntegerWeights& weights, int64_t begin, int64_t end,
+                   float* out, int64_t count) {
+  I16 sums[Chunks];
+  TINYLM_UNROLL for (int c = 0; c < Chunks; ++c) sums[c] = zero_int();
+  for (int64_t t = begin; t < end; t += 4)
+    TINYLM_UNROLL for (int c = 0; c < Chunks; ++c) sums[c] = mix4(sums[c], v + t * row_bytes + c * 64, weights.codes + t);
+  TINYLM_UNROLL for (int c = 0; c < Chunks; ++c) {
+    const F16 mixed = to_float(sub_int(sums[c], set1_int(weights.excess)));
+    store_some(out + c * kLanes, mul(mixed, set1(weights.scale)), count - c * kLanes);
+  }
+}
+
+void mix_all_q8(const AttentionCall& call, float* scores, int64_t begin, int64_t end, float* out) {
+  const int64_t head_dim = call.kv.head_dim, row_bytes = round_up(head_dim, kLanes);
+  const IntegerWeights weights = integer_weights(call.kv, begin, end, scores);
+  const uint8_t* v = static_cast<const uint8_t*>(call.kv.v);
+  const int64_t from = begin / kPositionBlock * kPositionBlock;
+  int64_t d = 0;
+  for (; d + 2 * kLanes <= row_bytes; d += 2 * kLanes)
+    mix_values_q8<2>(v + 4 * d, row_bytes, weights, from, end, out + d, head_dim - d);
+  if (d < row_bytes) mix_values_q8<1>(v + 4 * d, row_bytes, weights, from, end, out + d, head_dim - d);
 }
 
 template <typename Elements>
@@ -275,14 +334,10 @@ void attend(const AttentionCall& call, const float* q, int64_t begin, int64_t en
     case KvType::bf16: float_scores<Bf16Elements>(call, q, begin, end, scaled, scores); break;
     case KvType::q8: int8_scores(call, q, begin, end, scaled, scores); break;
   }
+  if (call.kv.type == KvType::q8) return mix_all_q8(call, scores, begin, end, out);
   const float inverse = 1.0f / softmax_weights(scores, begin, end);
-  switch (call.kv.type) {
-    case KvType::f32: return mix_all<F32Elements>(call, scores, begin, end, inverse, out);
-    case KvType::bf16: return mix_all<Bf16Elements>(call, scores, begin, end, inverse, out);
-    case KvType::q8:
-      fold_value_scales(call.kv, begin, end, scores);
-      return mix_all<Int8Elements>(call, scores, begin, end, inverse, out);
-  }
+  if (call.kv.type == KvType::f32) return mix_all<F32Elements>(call, scores, begin, end, inverse, out);
+  mix_all<Bf16Elements>(call, scores, begin, end, inverse, out);
 }
 
 void attention(const AttentionCall& call) {

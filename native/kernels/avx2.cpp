@@ -24,9 +24,7 @@ constexpr int kOffset = 127;
 void store_codes(uint8_t* data, int64_t i, int64_t padded, F16 rounded) {
   const __m128i offset = _mm_add_epi8(int8_of(rounded), _mm_set1_epi8(kOffset));
   _mm_storeu_si128(reinterpret_cast<__m128i*>(data + i), offset);
-  const __m256i order = _mm256_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15, 0, 1, 4, 5, 2, 3, 6, 7, 8,
-                                         9, 12, 13, 10, 11, 14, 15);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(data + padded + 2 * i), _mm256_shuffle_epi8(int16_of(rounded), order));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(data + padded + 2 * i), even_odd(int16_of(rounded)));
 }
 
 // |q| and sign(q) * k, so that a pair sums to at most 2 * 127 * 127 < 2^15.

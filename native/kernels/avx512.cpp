@@ -37,9 +37,8 @@ TINYLM_INLINE F16 sub(F16 a, F16 b) { return {_mm512_sub_ps(a.v, b.v)}; }
 TINYLM_INLINE F16 mul(F16 a, F16 b) { return {_mm512_mul_ps(a.v, b.v)}; }
 TINYLM_INLINE F16 div(F16 a, F16 b) { return {_mm512_div_ps(a.v, b.v)}; }
 TINYLM_INLINE F16 fma(F16 a, F16 b, F16 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
-TINYLM_INLINE F16 max16(F16 a, F16 b) {  // vmaxps is exactly a > b ? a : b
-  return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ), b.v, a.v)};
-}
+TINYLM_INLINE F16 max16(F16 a, F16 b) { return {_mm512_max_ps(a.v, b.v)}; }  // exactly a > b ? a : b
+TINYLM_INLINE F16 min16(F16 a, F16 b) { return {_mm512_min_ps(a.v, b.v)}; }  // exactly a < b ? a : b
 TINYLM_INLINE F16 less_select(F16 a, F16 b, F16 x, F16 y) {
   return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), y.v, x.v)};
 }
@@ -87,10 +86,6 @@ TINYLM_INLINE int32_t sum_group(const uint8_t* p) {
   return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
 }
 
-TINYLM_INLINE F16 load_int8(const uint8_t* p) {
-  return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
-}
-
 TINYLM_INLINE I16 zero_int() { return {_mm512_setzero_si512()}; }
 TINYLM_INLINE I16 set1_int(int32_t x) { return {_mm512_set1_epi32(x)}; }
 TINYLM_INLINE F16 to_float(I16 a) { return {_mm512_cvtepi32_ps(a.v)}; }
@@ -98,6 +93,32 @@ TINYLM_INLINE I16 load_int(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
 TINYLM_INLINE I16 add_int(I16 a, I16 b) { return {_mm512_add_epi32(a.v, b.v)}; }
 TINYLM_INLINE I16 sub_int(I16 a, I16 b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 TINYLM_INLINE I16 times_int(I16 a, int32_t x) { return {_mm512_mullo_epi32(a.v, _mm512_set1_epi32(x))}; }
+
+TINYLM_INLINE I16 integers_of(F16 a) { return {_mm512_sub_epi32(_mm512_castps_si512(a.v), _mm512_set1_epi32(0x4b400000))}; }
+TINYLM_INLINE int32_t fold_int(I16 a) {
+  const __m256i upper = _mm256_castps_si256(upper_half(_mm512_castsi512_ps(a.v)));
+  const __m256i eight = _mm256_add_epi32(_mm512_castsi512_si256(a.v), upper);
+  const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+}
+
+// Values of a q8 cache are stored as v + 128: bytes 0 and 2 by a mask, 1 and 3 by a shift, then int16 products in pairs,
+// so each four weights lie in the order 0, 2, 1, 3.
+constexpr int32_t kValueOffset = 128;
+TINYLM_INLINE void store_weights(int16_t* p, F16 rounded) {
+  const __m256i order = _mm256_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15, 0, 1, 4, 5, 2, 3, 6, 7, 8, 9,
+                                         12, 13, 10, 11, 14, 15);
+  const __m256i words = _mm512_cvtepi32_epi16(_mm512_castps_si512(rounded.v));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_shuffle_epi8(words, order));
+}
+TINYLM_INLINE I16 mix4(I16 sum, const uint8_t* v, const int16_t* weights) {
+  int32_t pairs[2];
+  __builtin_memcpy(pairs, weights, 8);
+  const __m512i four = _mm512_load_si512(v);
+  const __m512i even = _mm512_dpwssd_epi32(sum.v, _mm512_and_si512(four, _mm512_set1_epi16(0xff)), _mm512_set1_epi32(pairs[0]));
+  return {_mm512_dpwssd_epi32(even, _mm512_srli_epi16(four, 8), _mm512_set1_epi32(pairs[1]))};
+}
 
 // vpdpbusd multiplies unsigned by signed bytes: activations are stored as a + 128.
 constexpr int32_t kOffset = 128;

@@ -35,9 +35,10 @@ TINYLM_INLINE F16 negate(F16 x) { return sub(set1(0.0f), x); }
 
 // --- Transcendental functions ------------------------------------------------------------------------------------------
 
-// exp(x) within 2 ulp; 0 below -87.3 (smallest normal result), saturates at exp(88).
-TINYLM_INLINE F16 exp16(F16 x) {
-  const F16 bounded = less_select(x, set1(88.0f), x, set1(88.0f));
+constexpr float kSmallestExponent = -87.3f;  // of a normal result
+
+// exp(x) within 2 ulp for kSmallestExponent <= x <= 88.
+TINYLM_INLINE F16 exp_bounded(F16 bounded) {
   const F16 shifted = fma(bounded, set1(1.44269504f), set1(kRoundMagic));
   const F16 n = sub(shifted, set1(kRoundMagic));
   // ln 2 in two parts, so that n * high is exact.
@@ -49,8 +50,17 @@ TINYLM_INLINE F16 exp16(F16 x) {
   p = fma(p, r, set1(0.1666651964187622f));
   p = fma(p, r, set1(0.4999999403953552f));
   p = add(fma(mul(p, r), r, r), set1(1.0f));
-  return less_select(x, set1(-87.3f), set1(0.0f), mul(p, exp2_bits(shifted)));
+  return mul(p, exp2_bits(shifted));
 }
+
+// exp(x); 0 below kSmallestExponent, saturates at exp(88).
+TINYLM_INLINE F16 exp16(F16 x) {
+  const F16 top = set1(88.0f), bottom = set1(kSmallestExponent);
+  return less_select(x, bottom, set1(0.0f), exp_bounded(min16(x, top)));
+}
+
+// exp(x) of x <= 0; 1.2e-38 below kSmallestExponent, which vanishes beside the 1 that every softmax sum holds.
+TINYLM_INLINE F16 exp_below(F16 x) { return exp_bounded(max16(x, set1(kSmallestExponent))); }
 
 TINYLM_INLINE F16 tanh16(F16 x) {
   const F16 magnitude = abs16(x);

@@ -71,6 +71,8 @@ struct AttentionCall {
   float* out;              // out[i * out_stride + g * D + d], any alignment
   int64_t out_stride;      // floats
   float* scratch;          // attention_scratch_floats(T, D) floats
+  const void* next_k;      // kv.k and kv.v of the call after this one, to be fetched meanwhile; or null
+  const void* next_v;
 };
 
 struct KernelTable {

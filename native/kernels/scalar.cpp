@@ -43,6 +43,7 @@ F16 fma(const F16& a, const F16& b, const F16& c) {
 }
 // a > b ? a : b, so b where either is not a number.
 F16 max16(const F16& a, const F16& b) { return lanes([&](int64_t i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; }); }
+F16 min16(const F16& a, const F16& b) { return lanes([&](int64_t i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; }); }
 // a < b ? x : y.
 F16 less_select(const F16& a, const F16& b, const F16& x, const F16& y) {
   return lanes([&](int64_t i) { return a.lane[i] < b.lane[i] ? x.lane[i] : y.lane[i]; });
@@ -94,7 +95,22 @@ I16 sub_int(const I16& a, const I16& b) {
   return r;
 }
 F16 to_float(const I16& a) { return lanes([&](int64_t i) { return static_cast<float>(a.lane[i]); }); }
-F16 load_int8(const uint8_t* p) { return lanes([=](int64_t i) { return static_cast<float>(static_cast<int8_t>(p[i])); }); }
+I16 add_int(const I16& a, const I16& b) {
+  I16 r;
+  for (int64_t i = 0; i < kLanes; ++i) r.lane[i] = a.lane[i] + b.lane[i];
+  return r;
+}
+int32_t fold_int(const I16& a) {
+  int32_t sum = 0;
+  for (const int32_t lane : a.lane) sum += lane;
+  return sum;
+}
+// The integers of a, held as x + 1.5 * 2^23.
+I16 integers_of(const F16& a) {
+  I16 r;
+  for (int64_t i = 0; i < kLanes; ++i) r.lane[i] = static_cast<int32_t>(bits_of(a.lane[i])) - 0x4b400000;
+  return r;
+}
 
 constexpr int32_t kKeyOffset = 0;  // keys of a q8 cache are stored as key + this
 using Query4 = const uint8_t*;
@@ -103,6 +119,16 @@ const uint8_t* load_weights(const uint8_t* p) { return p; }
 I16 dot4_keys(const I16& sum, const uint8_t* keys, Query4 q) {
   I16 r = sum;
   for (int64_t i = 0; i < 4 * kLanes; ++i) r.lane[i / 4] += static_cast<int8_t>(keys[i]) * static_cast<int8_t>(q[i % 4]);
+  return r;
+}
+
+constexpr int32_t kValueOffset = 0;  // values of a q8 cache are stored as value + this
+void store_weights(int16_t* p, const F16& rounded) {
+  for (int64_t i = 0; i < kLanes; ++i) p[i] = static_cast<int16_t>(integers_of(rounded).lane[i]);
+}
+I16 mix4(const I16& sum, const uint8_t* v, const int16_t* weights) {
+  I16 r = sum;
+  for (int64_t i = 0; i < 4 * kLanes; ++i) r.lane[i / 4] += static_cast<int8_t>(v[i]) * weights[i % 4];
   return r;
 }
 

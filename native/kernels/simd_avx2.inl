@@ -28,6 +28,8 @@ TINYLM_INLINE F16 fma(F16 a, F16 b, F16 c) {
 }
 // vmaxps is exactly a > b ? a : b.
 TINYLM_INLINE F16 max16(F16 a, F16 b) { return {_mm256_max_ps(a.low, b.low), _mm256_max_ps(a.high, b.high)}; }
+// vminps is exactly a < b ? a : b.
+TINYLM_INLINE F16 min16(F16 a, F16 b) { return {_mm256_min_ps(a.low, b.low), _mm256_min_ps(a.high, b.high)}; }
 TINYLM_INLINE F16 less_select(F16 a, F16 b, F16 x, F16 y) {
   return {_mm256_blendv_ps(y.low, x.low, _mm256_cmp_ps(a.low, b.low, _CMP_LT_OQ)),
           _mm256_blendv_ps(y.high, x.high, _mm256_cmp_ps(a.high, b.high, _CMP_LT_OQ))};
@@ -117,7 +119,38 @@ TINYLM_INLINE I16 times_int(I16 a, int32_t x) {
 TINYLM_INLINE I16 load_weights(const uint8_t* p) {
   return {_mm256_load_si256(reinterpret_cast<const __m256i*>(p)), _mm256_load_si256(reinterpret_cast<const __m256i*>(p + 32))};
 }
-TINYLM_INLINE F16 load_int8(const uint8_t* p) {
-  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-  return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)), _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8)))};
+TINYLM_INLINE I16 integers_of(F16 a) {
+  const __m256i magic = _mm256_set1_epi32(0x4b400000);
+  return {_mm256_sub_epi32(_mm256_castps_si256(a.low), magic), _mm256_sub_epi32(_mm256_castps_si256(a.high), magic)};
+}
+TINYLM_INLINE int32_t fold_int(I16 a) {
+  const __m256i eight = _mm256_add_epi32(a.low, a.high);
+  const __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+  const __m128i two = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+}
+
+// Each four int16 in the order 0, 2, 1, 3: what masking and shifting make of four bytes.
+TINYLM_INLINE __m256i even_odd(__m256i words) {
+  const __m256i order = _mm256_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15, 0, 1, 4, 5, 2, 3, 6, 7, 8, 9,
+                                         12, 13, 10, 11, 14, 15);
+  return _mm256_shuffle_epi8(words, order);
+}
+
+// Values of a q8 cache are stored as v + 128: bytes 0 and 2 by a mask, 1 and 3 by a shift, then int16 products in pairs.
+constexpr int32_t kValueOffset = 128;
+TINYLM_INLINE void store_weights(int16_t* p, F16 rounded) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), even_odd(int16_of(rounded)));
+}
+TINYLM_INLINE __m256i mix4_half(__m256i sum, const uint8_t* v, __m256i even, __m256i odd) {
+  const __m256i four = _mm256_load_si256(reinterpret_cast<const __m256i*>(v));
+  const __m256i first = _mm256_madd_epi16(_mm256_and_si256(four, _mm256_set1_epi16(0xff)), even);
+  const __m256i second = _mm256_madd_epi16(_mm256_srli_epi16(four, 8), odd);
+  return _mm256_add_epi32(sum, _mm256_add_epi32(first, second));
+}
+TINYLM_INLINE I16 mix4(I16 sum, const uint8_t* v, const int16_t* weights) {
+  int32_t pairs[2];
+  __builtin_memcpy(pairs, weights, 8);
+  const __m256i even = _mm256_set1_epi32(pairs[0]), odd = _mm256_set1_epi32(pairs[1]);
+  return {mix4_half(sum.low, v, even, odd), mix4_half(sum.high, v + 32, even, odd)};
 }

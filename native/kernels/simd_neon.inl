@@ -42,6 +42,9 @@ TINYLM_INLINE F16 fma(F16 a, F16 b, F16 c) { return quarters([&](int i) { return
 // Not vmaxq, which answers NaN where either is one.
 TINYLM_INLINE float32x4_t max4(float32x4_t a, float32x4_t b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
 TINYLM_INLINE F16 max16(F16 a, F16 b) { return quarters([&](int i) { return max4(a.v[i], b.v[i]); }); }
+TINYLM_INLINE F16 min16(F16 a, F16 b) {
+  return quarters([&](int i) { return vbslq_f32(vcltq_f32(a.v[i], b.v[i]), a.v[i], b.v[i]); });
+}
 TINYLM_INLINE F16 less_select(F16 a, F16 b, F16 x, F16 y) {
   return quarters([&](int i) { return vbslq_f32(vcltq_f32(a.v[i], b.v[i]), x.v[i], y.v[i]); });
 }
@@ -136,9 +139,28 @@ constexpr int32_t kKeyOffset = 0;
 using Query4 = Quad;
 TINYLM_INLINE Query4 query4(const uint8_t* p) { return broadcast4(p); }
 TINYLM_INLINE I16 dot4_keys(I16 sum, I16 keys, Query4 q) { return dot4(sum, q, keys); }
-TINYLM_INLINE F16 load_int8(const uint8_t* p) {
-  const int8x16_t bytes = vreinterpretq_s8_u8(vld1q_u8(p));
-  const int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_high_s8(bytes);
-  return {{vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))), vcvtq_f32_s32(vmovl_high_s16(low)),
-           vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))), vcvtq_f32_s32(vmovl_high_s16(high))}};
+
+TINYLM_INLINE I16 integers_of(F16 a) {
+  return int_quarters([&](int i) { return vsubq_s32(vreinterpretq_s32_f32(a.v[i]), vdupq_n_s32(0x4b400000)); });
+}
+TINYLM_INLINE int32_t fold_int(I16 a) {
+  return vaddvq_s32(vaddq_s32(vaddq_s32(a.v[0], a.v[1]), vaddq_s32(a.v[2], a.v[3])));
+}
+
+constexpr int32_t kValueOffset = 0;
+TINYLM_INLINE void store_weights(int16_t* p, F16 rounded) {
+  const I16 whole = integers_of(rounded);
+  vst1q_s16(p, vcombine_s16(vmovn_s32(whole.v[0]), vmovn_s32(whole.v[1])));
+  vst1q_s16(p + 8, vcombine_s16(vmovn_s32(whole.v[2]), vmovn_s32(whole.v[3])));
+}
+TINYLM_INLINE I16 mix4(I16 sum, const uint8_t* v, const int16_t* weights) {
+  const int8x16x4_t by_position = vld4q_s8(reinterpret_cast<const int8_t*>(v));
+  for (int t = 0; t < 4; ++t) {
+    const int16x8_t low = vmovl_s8(vget_low_s8(by_position.val[t])), high = vmovl_high_s8(by_position.val[t]);
+    sum.v[0] = vmlal_n_s16(sum.v[0], vget_low_s16(low), weights[t]);
+    sum.v[1] = vmlal_high_n_s16(sum.v[1], low, weights[t]);
+    sum.v[2] = vmlal_n_s16(sum.v[2], vget_low_s16(high), weights[t]);
+    sum.v[3] = vmlal_high_n_s16(sum.v[3], high, weights[t]);
+  }
+  return sum;
 }
