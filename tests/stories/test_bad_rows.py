@@ -184,6 +184,8 @@ def test_parquet_rows(tmp_path: Path) -> None:
     ("name", "body", "reason"),
     [
         ("missing.txt", None, "found no file"),
+        ("x" * 300 + ".txt", None, "found no file"),
+        ("nul\0.txt", None, "found no file"),
         ("empty.txt", b"", "found no row"),
         ("cut.txt.gz", gzip.compress(b"one\ntwo\n" * 1000)[:-20], "cannot be read as txt.gz"),
         ("no.parquet", b"PAR1 not at all", "cannot be read as parquet"),

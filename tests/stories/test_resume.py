@@ -179,6 +179,23 @@ def test_file_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "stories.jsonl").read_text() == "mine"
 
 
+@pytest.mark.parametrize("name", ["y" * 256, "y" * 254 + ".jsonl", "prompts.txt", "prompts.txt/out.csv", "a\0b"])
+def test_impossible_output_is_refused(name: str, tmp_path: Path) -> None:
+    job = job_for(tmp_path).model_copy(update={"output": str(tmp_path / name)})
+    with pytest.raises(ConfigError, match="output: "):
+        generate_file(job, engine=FakeEngine())
+
+
+@pytest.mark.parametrize("name", ["o d d\n\tü🐢", "-", "%41", "[a]*", "~"])
+def test_odd_names_are_only_names(name: str, tmp_path: Path) -> None:
+    job = job_for(tmp_path, name)
+    generate_file(job, engine=FakeEngine())
+    generate_file(job.model_copy(update={"output": f"{job.output}.jsonl"}), engine=FakeEngine())
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
+        [name, f"{name}.jsonl", f"{name}.jsonl.manifest.json"]
+    )
+
+
 def test_damaged_shard_is_written_again(tmp_path: Path, expected: Callable[..., dict[str, str]]) -> None:
     wanted, job = expected("shards"), job_for(tmp_path)
     with pytest.raises(KeyboardInterrupt):

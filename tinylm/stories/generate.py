@@ -97,7 +97,7 @@ def missing_shards(plan: JobPlan) -> list[int]:
     """Return the numbers of the shards still to be written, ascending."""
     if committed_summary(plan) is not None:
         return []
-    done = finished_shards(plan, _shards(plan))
+    done = finished_shards(plan, _shards(plan), range(plan.n_shards))
     if done:
         _log.info("going on: %d of %d shards are there", len(done), plan.n_shards)
     return [number for number in range(plan.n_shards) if number not in done]
@@ -112,14 +112,18 @@ def plan_ranges(plan: JobPlan, shards_per_range: int) -> list[tuple[int, ...]]:
 def run_range(
     plan: JobPlan, numbers: Sequence[int], engine: BulkEngine, progress: ProgressReporter | None = None
 ) -> tuple[RangeSummary, RunFigures]:
-    """Write the shards `numbers`; a second run of the same range writes the same bytes over them.
+    """Write those of the shards `numbers` that are not there yet; two runs at once write the same bytes.
 
-    Raises: StageError on a full disk, saying how much the range still needs.
+    Returns: the counts of the shards written now, and the run's figures.
+    Raises:  StageError on a full disk, saying how much the job still needs.
     """
-    if not numbers:
+    storage = _shards(plan)
+    done = finished_shards(plan, storage, numbers)
+    todo = [number for number in numbers if number not in done]
+    if not todo:
         return RangeSummary(), RunFigures()
     with _full_disk_told(plan):
-        return run_shards(plan, numbers, engine, _shards(plan), progress or NullProgress())
+        return run_shards(plan, todo, engine, storage, progress or NullProgress())
 
 
 def finish_job(plan: JobPlan) -> RangeSummary:
@@ -132,7 +136,7 @@ def finish_job(plan: JobPlan) -> RangeSummary:
     if before is not None:
         discard_work(plan)
         return before
-    done = finished_shards(plan, storage)
+    done = finished_shards(plan, storage, range(plan.n_shards))
     if len(done) < plan.n_shards:
         missing = next(number for number in range(plan.n_shards) if number not in done)
         raise StageError(f"{plan.n_shards - len(done)} of {plan.n_shards} shards are missing, first {missing}")

@@ -6,6 +6,7 @@ import glob
 import gzip
 import hashlib
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -123,10 +124,10 @@ def _expanded(pattern: str, spool: Path | None) -> list[str]:
             return [pattern]
         fs, inner = fsspec.url_to_fs(pattern)
         found = [str(fs.unstrip_protocol(path)) for path in sorted(fs.glob(inner))]
-    elif Path(pattern).is_dir():
+    elif os.path.isdir(pattern):  # noqa: PTH112  (os.path: False, not an error, for impossible names)
         raise DataError(f"prompts: {pattern} is a folder; name its files, such as '{pattern}/*.jsonl'")
-    elif Path(pattern).exists() or not has_marks:
-        found = [pattern] if Path(pattern).exists() else []
+    elif os.path.exists(pattern) or not has_marks:  # noqa: PTH110
+        found = [pattern] if os.path.exists(pattern) else []  # noqa: PTH110
     else:
         found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207  (Path.glob takes no absolute pattern)
     if not found:

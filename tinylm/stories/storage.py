@@ -72,8 +72,9 @@ class LocalFolder:
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"output: {path} cannot be made a folder: {error.strerror}") from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConfigError(f"output: {str(path)!r} cannot be made a folder: {reason}") from None
 
     def names(self) -> list[str]:
         return sorted(entry.name for entry in self.path.iterdir() if _MARK not in entry.name and entry.name != _LOCK)
