@@ -138,7 +138,7 @@ void add_decode(const KernelTable& t, KvType type, int64_t head_dim, int64_t hea
     for (int64_t layer = 0; layer < layers; ++layer)
       for (int64_t slot = 0; slot < slots; ++slot)
         for (int64_t head = 0; head < heads; ++head) {
-          AttentionCall call{view(slot, layer, head), 1, 1, length - 1, 0, 0.2f, q + head * head_dim, 0, out + head * head_dim, 0, scratch};
+          AttentionCall call{view(slot, layer, head), 1, 1, length - 1, 0, 0.2f, q + head * head_dim, 0, out + head * head_dim, 0, scratch, nullptr, nullptr};
           const int64_t next = slot * heads + head + 1;
           if (next < slots * heads) {
             const KvView ahead = view(next / heads, layer, next % heads);

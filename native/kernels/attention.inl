@@ -326,14 +326,24 @@ void mix_all(const AttentionCall& call, const float* weights, int64_t begin, int
     mix_values<Elements, 1>(v + d * Elements::bytes, row_bytes, weights, begin, end, inverse, out + d, head_dim - d);
 }
 
+void prefetch(const void* begin, int64_t bytes) {
+  const char* p = static_cast<const char*>(begin);
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(p + i);
+}
+
 void attend(const AttentionCall& call, const float* q, int64_t begin, int64_t end, float* out) {
   float* scaled = call.scratch;
   float* scores = call.scratch + round_up(call.kv.head_dim, kLanes);
+  // Caches of many slots do not fit the processor's: values come while the scores are computed, the next keys during the mix.
+  const int64_t row = value_row_bytes(call.kv.type, call.kv.head_dim);
+  prefetch(static_cast<const uint8_t*>(call.kv.v) + begin * row, (end - begin) * row);
   switch (call.kv.type) {
     case KvType::f32: float_scores<F32Elements>(call, q, begin, end, scaled, scores); break;
     case KvType::bf16: float_scores<Bf16Elements>(call, q, begin, end, scaled, scores); break;
     case KvType::q8: int8_scores(call, q, begin, end, scaled, scores); break;
   }
+  if (call.next_k)
+    prefetch(call.next_k, round_up(end, kPositionBlock) / kPositionBlock * key_block_bytes(call.kv.type, call.kv.head_dim));
   if (call.kv.type == KvType::q8) return mix_all_q8(call, scores, begin, end, out);
   const float inverse = 1.0f / softmax_weights(scores, begin, end);
   if (call.kv.type == KvType::f32) return mix_all<F32Elements>(call, scores, begin, end, inverse, out);
