@@ -50,8 +50,8 @@ types: install  ## mypy, strict
 
 native: $(BUILT)  ## Build the C++ extension alone
 
-native-test:  ## C++ tests under address and undefined-behaviour sanitizers
-	$(MAKE) --no-print-directory -C native test
+native-test:  ## C++ tests under address, undefined-behaviour and thread sanitizers; fuzzing where clang is
+	$(MAKE) --no-print-directory -j 2 -C native asan tsan replay fuzz
 
 fmt: install  ## Format Python and C++
 	$(PYTHON) -m ruff check --fix .

@@ -32,7 +32,8 @@ TORCH_AT = ("model", "train.", "interop.", "backends.torch")
 
 
 def modules(folder: str) -> list[Path]:
-    return sorted((ROOT / folder).rglob("*.py"))
+    """All modules below `folder`; the peers' adapters are programs that run in environments of their own."""
+    return sorted(path for path in (ROOT / folder).rglob("*.py") if "adapters" not in path.parts)
 
 
 def name_of(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tomllib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,12 +19,15 @@ from tinylm.bench.config import SweepConfig
 from tinylm.config import Config, parse
 from tinylm.corpus.config import CorpusConfig
 from tinylm.errors import ConfigError
+from tinylm.presets import preset as find_preset
 from tinylm.progress import ProgressReporter
 from tinylm.stages import EvaluateConfig, ExportConfig, SamplesConfig
 from tinylm.tokenizer import TokenizerConfig
 from tinylm.train.config import TrainConfig
 
 __all__ = ["Profile", "RunResult", "load_profile", "profile_changes", "profile_names", "run_pipeline", "train_model"]
+
+_log = logging.getLogger(__name__)
 
 OnStage = Callable[[ArtifactRef], None]
 
@@ -134,6 +138,8 @@ def profile_changes(
         changes |= {"corpus.source": "files", "corpus.files": list(corpus)}
     if valid:
         changes["corpus.valid_files"] = list(valid)
+    if preset is not None:
+        changes["tokenizer.vocab_size"] = find_preset(preset).vocab_size
     short = {"train.preset": preset, "train.minutes": minutes, "train.seed": seed}
     changes |= {key: value for key, value in short.items() if value is not None}
     for setting in settings:
@@ -159,23 +165,49 @@ def run_pipeline(
 
 
 def train_model(
-    profile: Profile, store: Store, progress: ProgressReporter, on_stage: OnStage
+    profile: Profile,
+    store: Store,
+    progress: ProgressReporter,
+    on_stage: OnStage,
+    *,
+    base: Path | None = None,
+    fit: bool = False,
 ) -> dict[str, ArtifactRef]:
     """Return the artifacts of the chain's first half, text to one-file model, by stage name.
 
     The native build needs no text, so it runs beside corpus, tokenizer and training.
+    Args: base: model file to start from, with its tokenizer.
+          fit: choose shape, vocabulary and batch for the profile's minutes, the text and this machine.
     """
     done: dict[str, ArtifactRef] = {}
     keep = _Keeper(done, on_stage)
     with ThreadPoolExecutor(1, "native-build") as beside:
         native = beside.submit(stages.native, store, progress)
         corpus = keep(stages.corpus(store, profile.corpus, progress))
-        tokenizer = keep(stages.tokenizer(store, profile.tokenizer, corpus, progress))
+        if fit:
+            profile = _fitted(profile, corpus)
+        if base is None:
+            tokenizer = keep(stages.tokenizer(store, profile.tokenizer, corpus, progress))
+        else:
+            tokenizer = keep(stages.borrowed_tokenizer(store, base))
         tokens = keep(stages.tokens(store, corpus, tokenizer, progress))
-        checkpoint = keep(stages.train(store, profile.train, tokens, tokenizer, progress))
+        checkpoint = keep(stages.train(store, profile.train, tokens, tokenizer, progress, base=base))
         built = keep(native.result())
     keep(stages.export(store, profile.export, checkpoint, corpus, built, progress))
     return done
+
+
+def _fitted(profile: Profile, corpus: ArtifactRef) -> Profile:
+    """Return `profile` with the recipe for its minutes; the log says what was chosen and why."""
+    from tinylm.train.plan import machine_speed
+    from tinylm.train.recipe import recommend
+
+    recipe = recommend(profile.train.minutes, corpus.summary["train"]["bytes"], machine_speed(profile.train))
+    for reason in recipe.reasons:
+        _log.info("recipe: %s", reason)
+    train = recipe.train.model_copy(update={"seed": profile.train.seed})
+    tokenizer = TokenizerConfig(vocab_size=recipe.vocab_size)
+    return profile.model_copy(update={"tokenizer": tokenizer, "train": train})
 
 
 @dataclass(frozen=True)

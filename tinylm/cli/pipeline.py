@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tinylm.cli.base import ArtifactsDir, Json, Output, open_store
+from tinylm.cli.base import ArtifactsDir, Json, Output, find_model, open_store
 
 if TYPE_CHECKING:
     from tinylm.artifacts import ArtifactRef
@@ -59,32 +59,47 @@ def run(
 
 def train(
     out_dir: Annotated[Path, typer.Option("--out", help="Folder for the model, its checkpoint and metrics.")],
-    profile: Annotated[str, typer.Option(help="Profile that the other settings come from.")] = "story",
+    profile: Annotated[
+        str | None, typer.Option(help="Profile of all settings.", show_default="fitted to text, minutes and machine")
+    ] = None,
     corpus: Corpus = None,
     valid: Valid = None,
-    preset: Preset = None,
+    preset: Annotated[str | None, typer.Option(help="Shape, by name.", show_default="fitted too")] = None,
     minutes: Minutes = None,
     seed: Seed = None,
+    base: Annotated[str | None, typer.Option("--from", help="Model to start from.", show_default="none")] = None,
+    lora: Annotated[int | None, typer.Option(min=1, help="Rank of a low-rank change.", show_default="whole")] = None,
     settings: Settings = None,
     artifacts: ArtifactsDir = Path("artifacts"),
     json_output: Json = False,
 ) -> None:
     """Train a model on your text and export it: out/model.safetensors and out/checkpoint/."""
+    from tinylm.errors import ConfigError
     from tinylm.pipeline import load_profile, profile_changes, train_model
     from tinylm.progress import terminal_progress
 
+    if lora is not None and base is None:
+        raise ConfigError("--lora changes a model that is there: name it with --from")
     out = Output(json_output)
     changes = profile_changes(corpus or (), valid or (), preset, minutes, seed, settings or ())
-    chosen = load_profile(profile, changes)
-    refs = train_model(chosen, open_store(artifacts), terminal_progress(), lambda ref: _tell(out, ref))
+    if lora is not None:
+        changes["train.lora_rank"] = lora
+    chosen = load_profile(profile or "story", changes)
+    refs = train_model(
+        chosen,
+        open_store(artifacts),
+        terminal_progress(),
+        lambda ref: _tell(out, ref),
+        base=None if base is None else find_model(base, artifacts),
+        fit=profile is None and preset is None and base is None,
+    )
     out_dir.mkdir(parents=True, exist_ok=True)
     shutil.copytree(refs["train"].path, out_dir / "checkpoint", dirs_exist_ok=True)
     model = Path(shutil.copy2(refs["model"].path / "model.safetensors", out_dir))
     summary: dict[str, Any] = refs["model"].summary
     out.line(f"model  {model}  {summary['bpb_after']:.4f} bits per byte on validation text")
-    out.result(
-        {"model": str(model), "checkpoint": str(out_dir / "checkpoint"), "training": refs["train"].summary} | summary
-    )
+    trained = {"training": refs["train"].summary, "checkpoint": str(out_dir / "checkpoint")}
+    out.result(summary | trained | {"model": str(model)})
 
 
 def up(

@@ -8,13 +8,14 @@ from __future__ import annotations
 from tinylm.stages.model import at_precision, evaluate, export, native, train
 from tinylm.stages.output import publish_report, report, stories, sweep
 from tinylm.stages.settings import EvaluateConfig, ExportConfig, SamplesConfig
-from tinylm.stages.text import corpus, tokenizer, tokens
+from tinylm.stages.text import borrowed_tokenizer, corpus, tokenizer, tokens
 
 __all__ = [
     "EvaluateConfig",
     "ExportConfig",
     "SamplesConfig",
     "at_precision",
+    "borrowed_tokenizer",
     "corpus",
     "evaluate",
     "export",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tinylm.artifacts import MODEL_FILE, ArtifactRef, Store
 from tinylm.config import ModelConfig, Precision, parse
 from tinylm.errors import StageError
+from tinylm.manifest import sha256_file
 from tinylm.progress import ProgressReporter
 from tinylm.scoring import evaluate as evaluate_texts
 from tinylm.stages.settings import EXACT, VERSION, Conversion, EvaluateConfig, ExportConfig, NoSettings
@@ -22,14 +23,23 @@ __all__ = ["at_precision", "evaluate", "export", "native", "train"]
 
 
 def train(
-    store: Store, config: TrainConfig, tokens: ArtifactRef, tokenizer: ArtifactRef, progress: ProgressReporter
+    store: Store,
+    config: TrainConfig,
+    tokens: ArtifactRef,
+    tokenizer: ArtifactRef,
+    progress: ProgressReporter,
+    *,
+    base: Path | None = None,
 ) -> ArtifactRef:
-    """Return a trained checkpoint: float weights, model settings, tokenizer, metrics. Goes on after a kill."""
+    """Return a trained checkpoint: float weights, model settings, tokenizer, metrics. Goes on after a kill.
+
+    Args: base: model file to start from instead of random weights; `tokens` must be of its own tokenizer.
+    """
 
     def make(folder: Path) -> dict[str, Any]:
         from tinylm.train import train as run
 
-        return run(config, tokens.path, tokenizer.path / "tokenizer.model", folder, progress)
+        return run(config, tokens.path, tokenizer.path / "tokenizer.model", folder, progress, base=base)
 
     return store.build(
         "train",
@@ -37,6 +47,7 @@ def train(
         config,
         {"tokens": tokens, "tokenizer": tokenizer},
         make,
+        content={} if base is None else {"base": sha256_file(base)},
         resumable=True,
         discard=("checkpoints",),
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinylm.artifacts import ArtifactRef, Store
+from tinylm.errors import ConfigError
 from tinylm.progress import ProgressReporter
 from tinylm.stages.settings import VERSION, NoSettings
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from tinylm.corpus import CorpusConfig
     from tinylm.tokenizer import TokenizerConfig
 
-__all__ = ["corpus", "tokenizer", "tokens"]
+__all__ = ["borrowed_tokenizer", "corpus", "tokenizer", "tokens"]
 
 
 def corpus(store: Store, config: CorpusConfig, progress: ProgressReporter) -> ArtifactRef:
@@ -42,6 +43,25 @@ def tokenizer(store: Store, config: TokenizerConfig, corpus: ArtifactRef, progre
         return {"vocab_size": load_tokenizer(folder / "tokenizer.model").vocab_size}
 
     return store.build("tokenizer", VERSION["tokenizer"], config, {"corpus": corpus}, make)
+
+
+def borrowed_tokenizer(store: Store, model: Path) -> ArtifactRef:
+    """Return the tokenizer that a model file carries, for training that starts from this model.
+
+    Raises: ConfigError if it is none of SentencePiece's.
+    """
+    from tinylm.modelfile import read_model
+
+    source = read_model(model)
+    if source.header.tokenizer_kind != "sentencepiece":
+        kind = source.header.tokenizer_kind
+        raise ConfigError(f"model {model}: training needs a sentencepiece tokenizer; this one's is of kind {kind!r}")
+
+    def make(folder: Path) -> dict[str, Any]:
+        (folder / "tokenizer.model").write_bytes(source.tokenizer)
+        return {"vocab_size": source.config.vocab_size, "of": source.digest}
+
+    return store.build("tokenizer", VERSION["tokenizer"], NoSettings(), {}, make, content={"model": source.digest})
 
 
 def tokens(store: Store, corpus: ArtifactRef, tokenizer: ArtifactRef, progress: ProgressReporter) -> ArtifactRef:
