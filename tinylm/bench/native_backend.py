@@ -61,7 +61,7 @@ class NativeBackend:
             "isa": info.isa,
             "weights_bytes": info.weights_bytes,
             "kv_bytes": info.kv_bytes,
-            "prefix_sharing": getattr(info, "prefix_sharing", False),
+            "prefix_sharing": info.prefix_sharing,
         }
 
     def step_s(self) -> Mapping[str, float]:

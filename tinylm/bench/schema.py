@@ -56,6 +56,7 @@ arrived_per_s        float  requests scheduled per second of the window
 occupancy            float  share of the slots' time in which they held a request
 cpu_s                float  CPU seconds of the worker process in the window
 load_s               float  seconds to load the model
+start_s              float  peers: seconds from the process's start to its first token
 base_rss_bytes       int    resident memory before the model was loaded
 peak_rss_bytes       int    peak resident memory of the worker process
 weights_bytes        int    weights in memory, as the engine counts them

@@ -1,0 +1,1 @@
+"""Scripts that drive one engine each; run by the peers' Python, so they import nothing of TinyLM."""

@@ -1,0 +1,47 @@
+"""What every adapter shares: a job as JSON on standard input, times as JSON on standard output."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Generate", "serve"]
+
+Prompts = Sequence[Sequence[int]]
+Generate = Callable[[Prompts, int], int]  # continues each prompt by exactly n tokens; returns the tokens made
+
+
+def serve(load: Callable[[dict[str, Any]], Generate]) -> None:
+    """Load the engine, make one token, warm up, then time the workload.
+
+    The job: model (path), threads, prompts (token ids), new_tokens, bulk (whether prompts may run side by side).
+    """
+    job = json.loads(sys.stdin.read())
+    begin_s = time.monotonic()
+    generate = load(job)
+    loaded_s = time.monotonic()
+    prompts = job["prompts"]
+    generate(prompts[:1], 1)
+    first_token_s = time.monotonic()
+    generate(prompts[: job["warmup_prompts"]], min(job["new_tokens"], 16))
+    timed_s = time.monotonic()
+    tokens = generate(prompts, job["new_tokens"])
+    seconds = time.monotonic() - timed_s
+    result = {
+        "tokens": tokens,
+        "seconds": seconds,
+        "load_s": loaded_s - begin_s,
+        "first_token_at_s": first_token_s,
+        "peak_rss_bytes": _peak_rss_bytes(),
+    }
+    sys.stdout.write("\n" + json.dumps(result) + "\n")
+    sys.stdout.flush()
+
+
+def _peak_rss_bytes() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))

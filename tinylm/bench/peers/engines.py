@@ -1,0 +1,87 @@
+"""Which engines are compared: where each finds its model, how the model gets there, which adapter drives it."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["ENGINES", "Engine", "convert"]
+
+_CONVERSION_LIMIT_S = 1800
+_ADAPTERS = Path(__file__).parent / "adapters"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One engine. `command` converts the Hugging Face folder `hf`; empty where the source is used as it is."""
+
+    name: str
+    label: str
+    adapter: str
+    model: str
+    command: tuple[str, ...] = ()
+    own: bool = False
+
+    @property
+    def script(self) -> Path:
+        """The adapter's file."""
+        return _ADAPTERS / self.adapter
+
+
+ENGINES = (
+    Engine("tinylm", "TinyLM int8", "run_native.py", "tinylm-int8.safetensors", own=True),
+    Engine("llama.cpp", "llama.cpp Q8_0", "run_llama_cpp.py", "model-q8_0.gguf"),
+    Engine(
+        "ctranslate2",
+        "CTranslate2 int8",
+        "run_ctranslate2.py",
+        "ct2-int8",
+        ("ct2-transformers-converter", "--model", "hf", "--output_dir", "ct2-int8", "--quantization", "int8"),
+    ),
+    Engine(
+        "openvino",
+        "OpenVINO GenAI int8",
+        "run_openvino.py",
+        "ov-int8",
+        tuple(
+            ["optimum-cli", "export", "openvino", "--model", "hf", "--task", "text-generation-with-past", "--weight-format", "int8", "ov-int8"]
+        ),
+    ),
+    Engine(
+        "onnxruntime",
+        "ONNX Runtime GenAI int4",
+        "run_onnx_genai.py",
+        "ort-int4",
+        ("python", "-m", "onnxruntime_genai.models.builder", "-i", "hf", "-o", "ort-int4", "-p", "int4", "-e", "cpu"),
+    ),
+    Engine("transformers", "transformers bf16", "run_transformers.py", "hf"),
+)
+
+
+def convert(engine: Engine, folder: Path, peers_bin: Path) -> str | None:
+    """Make the engine's model in `folder` unless it is there; return why that failed, or None.
+
+    Args: peers_bin: the `bin` folder of the peers' environment.
+    """
+    target = folder / engine.model
+    if target.exists():
+        return None
+    if not engine.command:
+        return f"{engine.model}: this model cannot be written in the engine's format"
+    program = str(peers_bin / engine.command[0])
+    try:
+        done = subprocess.run(
+            [program, *engine.command[1:]],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=_CONVERSION_LIMIT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"conversion: {error}"
+    if done.returncode == 0 and target.exists():
+        return None
+    lines = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
+    return f"conversion ended with code {done.returncode}: {lines[-1]}"

@@ -1,0 +1,183 @@
+"""Interleaved rounds over engines and workloads: every engine once per round, in an order of the round's own."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import tinylm
+from tinylm.bench.machine import machine_facts
+from tinylm.bench.peers.engines import ENGINES, Engine, convert
+from tinylm.bench.peers.models import make_sources
+from tinylm.bench.peers.workloads import WORKLOADS, Workload
+from tinylm.bench.store import Row, write_run
+from tinylm.errors import StageError
+from tinylm.presets import preset
+from tinylm.progress import ProgressReporter
+
+__all__ = ["PEER_PRESETS", "run_peers"]
+
+PEER_PRESETS = ("slm-51m", "llama-20m", "llama-8m")
+_LIMIT_S = 900
+_ROOT = Path(tinylm.__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class _Case:
+    engine: Engine
+    preset: str
+    workload: Workload
+    repeat: int
+
+
+def run_peers(
+    work_dir: Path,
+    peers_env: Path,
+    out_dir: Path,
+    progress: ProgressReporter,
+    *,
+    presets: Sequence[str] = PEER_PRESETS,
+    rounds: int = 5,
+    workloads: Sequence[Workload] = WORKLOADS,
+    seed: int = 0,
+    context: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Convert each preset for each engine, run the workloads in rounds, write the tables to `out_dir`.
+
+    Args: work_dir: where converted models are kept for the next time.
+          peers_env: the peers' virtual environment.
+    Returns: run_id, cells, and for each engine that is missing somewhere the reason.
+    Raises: StageError if not even TinyLM's own engine ran.
+    """
+    problems = _prepare(work_dir, peers_env, presets, progress)
+    rng = np.random.Generator(np.random.Philox(seed))
+    cases = []
+    for repeat in range(rounds):
+        plan = [
+            _Case(engine, name, workload, repeat) for engine in ENGINES for name in presets for workload in workloads
+        ]
+        cases += [plan[i] for i in rng.permutation(len(plan)).tolist()]
+    rows = []
+    with progress.task("peers", total=len(cases), unit="cells") as task:
+        for position, case in enumerate(cases):
+            problem = problems.get((case.engine.name, case.preset))
+            rows.append(_row(case, position, {"error": problem} if problem else _measure(case, work_dir, peers_env)))
+            task.update(position + 1)
+    if not any(row["backend"] == "tinylm" and row["status"] == "ok" for row in rows):
+        raise StageError(f"peers: the native engine did not run: {rows[0]['error']}")
+    facts = _facts(presets, rounds, seed, context or {})
+    out_dir.mkdir(parents=True, exist_ok=True)
+    write_run(out_dir, facts, rows, {}, {})
+    missing = {f"{engine} {name}": reason for (engine, name), reason in problems.items()}
+    return {"run_id": facts["run_id"], "cells": len(rows), "missing": missing}
+
+
+def _prepare(
+    work_dir: Path, peers_env: Path, presets: Sequence[str], progress: ProgressReporter
+) -> dict[tuple[str, str], str]:
+    """Make every model; return why (engine, preset) cannot be measured, where it cannot."""
+    problems = {}
+    with progress.task("conversion", total=len(presets) * len(ENGINES), unit="models") as task:
+        for i, name in enumerate(presets):
+            folder = work_dir / name
+            if not (folder / "tinylm-int8.safetensors").exists():
+                make_sources(name, folder)
+            for j, engine in enumerate(ENGINES):
+                reason = convert(engine, folder, peers_env / "bin")
+                if reason:
+                    problems[engine.name, name] = reason
+                task.update(i * len(ENGINES) + j + 1)
+    return problems
+
+
+def _measure(case: _Case, work_dir: Path, peers_env: Path) -> dict[str, Any]:
+    """Run one adapter in a process of its own; return its result, or `{"error": ...}`."""
+    workload = case.workload
+    job = {
+        "model": str((work_dir / case.preset / case.engine.model).resolve()),
+        "threads": workload.threads,
+        "bulk": workload.bulk,
+        "prompts": workload.token_ids(preset(case.preset).vocab_size, case.repeat),
+        "new_tokens": workload.new_tokens,
+        "warmup_prompts": min(workload.prompts, 32),
+        "import_from": str(_ROOT),
+    }
+    python = sys.executable if case.engine.own else str((peers_env / "bin" / "python").absolute())
+    command = [python, str(case.engine.script)]
+    if hasattr(os, "sched_getaffinity"):
+        cores = sorted(os.sched_getaffinity(0))[: workload.threads]
+        command = ["taskset", "-c", ",".join(map(str, cores)), *command]
+    started_s = time.monotonic()
+    try:
+        done = subprocess.run(
+            command,
+            input=json.dumps(job),
+            capture_output=True,
+            text=True,
+            timeout=_LIMIT_S,
+            cwd=_ROOT,
+            check=False,
+        )
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or ["no message"]
+            return {"error": f"adapter ended with code {done.returncode}: {lines[-1]}"}
+        result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    except (OSError, subprocess.TimeoutExpired, ValueError) as error:
+        return {"error": str(error)}
+    return result | {"start_s": result["first_token_at_s"] - started_s}
+
+
+def _row(case: _Case, position: int, result: Mapping[str, Any]) -> Row:
+    workload, failed = case.workload, "tokens" not in result
+    row: Row = {
+        "cell_id": f"{case.engine.name}-{case.preset}-{workload.name}-{case.repeat}",
+        "setup_id": f"{case.engine.name}-{case.preset}",
+        "point_id": f"{case.preset}-{workload.name}",
+        "role": "measure",
+        "repeat": case.repeat,
+        "position": position,
+        "status": "failed" if failed else "ok",
+        "error": result.get("error"),
+        "flags": [],
+        "backend": case.engine.name,
+        "model": case.preset,
+        "threads": workload.threads,
+        "replicas": 1,
+        "load": workload.name,
+        "load_kind": "peer",
+    }
+    if failed:
+        return row
+    return row | {
+        "requests": workload.prompts,
+        "output_tokens": result["tokens"],
+        "duration_s": result["seconds"],
+        "tokens_per_s": result["tokens"] / result["seconds"],
+        "load_s": result["load_s"],
+        "start_s": result["start_s"],
+        "peak_rss_bytes": result["peak_rss_bytes"],
+    }
+
+
+def _facts(presets: Sequence[str], rounds: int, seed: int, context: Mapping[str, Any]) -> dict[str, Any]:
+    now = datetime.datetime.now(datetime.UTC)
+    return {
+        "run_id": f"{now:%Y%m%dT%H%M%SZ}-peers",
+        "created_at": now.isoformat(timespec="seconds"),
+        "question": "How does TinyLM compare with other engines on the same models and cores?",
+        "settings": {"presets": list(presets), "rounds": rounds, "seed": seed},
+        "models": [{"name": name, "precision": "int8"} for name in presets],
+        "machine": machine_facts(),
+        "version": tinylm.__version__,
+        **context,
+    }

@@ -1,0 +1,40 @@
+"""The workloads that engines are compared on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["WORKLOADS", "Workload"]
+
+_FIRST_WORD = 259  # token ids below are control tokens and bytes
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One workload: how many prompts of which length, how many new tokens, side by side or not."""
+
+    name: str
+    label: str
+    prompts: int
+    shortest: int
+    longest: int
+    new_tokens: int
+    bulk: bool
+    threads: int
+
+    def token_ids(self, vocab_size: int, seed: int) -> list[list[int]]:
+        """Return the prompts, the same for every engine of a round."""
+        rng = np.random.Generator(np.random.Philox(seed))
+        lengths = rng.integers(self.shortest, self.longest + 1, self.prompts)
+        drawn: list[list[int]] = [rng.integers(_FIRST_WORD, vocab_size, length).tolist() for length in lengths]
+        return drawn
+
+
+WORKLOADS = (
+    Workload("W1-1", "one stream, 200 tokens, 1 thread", 1, 8, 8, 200, False, 1),
+    Workload("W1-2", "one stream, 200 tokens, 2 threads", 1, 8, 8, 200, False, 2),
+    Workload("W2", "bulk, 256 prompts, 200 tokens each, 2 threads", 256, 4, 16, 200, True, 2),
+    Workload("W3", "prompt of 200 tokens to the first token, 2 threads", 1, 200, 200, 1, False, 2),
+)
