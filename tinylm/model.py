@@ -175,7 +175,7 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     # unbind and stack, not slices: the gradient of a slice is a full tensor of zeros (measured: 5-8 % of a step).
     rotary_dim = 2 * cos.shape[-1]
     cos, sin = cos[:, None, :].to(x.dtype), sin[:, None, :].to(x.dtype)
-    first, second = x[..., :rotary_dim].unflatten(-1, (2, rotary_dim // 2)).unbind(-2)
+    first, second = x[..., :rotary_dim].reshape(*x.shape[:-1], 2, rotary_dim // 2).unbind(-2)
     turned = torch.stack((first * cos - second * sin, second * cos + first * sin), dim=-2).flatten(-2)
     return turned if rotary_dim == x.shape[-1] else torch.cat((turned, x[..., rotary_dim:]), dim=-1)
 

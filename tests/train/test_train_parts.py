@@ -19,7 +19,7 @@ from tinylm.train import TrainConfig
 from tinylm.train.data import DocumentRows
 from tinylm.train.loss import next_token_loss
 from tinylm.train.optim import AdamW, Group, Muon, orthogonalise
-from tinylm.train.plan import flops_per_token
+from tinylm.train.plan import Plan, flops_per_token, settle
 from tinylm.train.schedule import lr_scale, phase_at, phases
 from tinylm.train.workers import GradientWorkers
 
@@ -132,6 +132,15 @@ def test_shared_and_accumulated_gradients_are_those_of_the_whole_batch(
     assert loss == pytest.approx(whole.item(), rel=1e-6)
     for name, p in model.named_parameters():
         torch.testing.assert_close(p.grad, expected[name], atol=1e-6, rtol=1e-4)
+
+
+def test_a_fooled_calibration_is_corrected_by_the_opening(tiny_run: Make) -> None:
+    config = tiny_run(steps=0, minutes=1.0)
+    plan = Plan(1000, "cpu", False, False, 1, 1, 1, step_s=0.06, first_step_s=0.05, settled=False, matmul_flops=1.0)
+    settled = settle(plan, config, step=100, elapsed_s=2.5)  # half of the calibrated 5 s
+    assert settled.settled
+    assert settled.steps == 100 + round(57.5 / 0.03)
+    assert "0.50 times as long" in settled.reasons[-1]
 
 
 def test_flops_count_the_weights_of_products(tiny_run: Make) -> None:

@@ -34,8 +34,8 @@ class _Interrupting(NullProgress):
         yield self
 
     def update(self, completed: float, **fields: object) -> None:
-        del fields
-        if completed == self._step:
+        del completed
+        if str(fields.get("step")).startswith(f"{self._step}/"):
             os.kill(os.getpid(), self._signum)
 
 

@@ -62,7 +62,7 @@ class TrainConfig(Config):
     zero_projections: bool = Field(True, description="residual projections and an untied head start at zero")
     embedding_std: Annotated[float, Field(gt=0, le=10)] = 1.0
 
-    eval_every_s: Annotated[float, Field(gt=0)] = Field(30.0, description="seconds of training between evaluations")
+    eval_every_s: Annotated[float, Field(gt=0)] = Field(60.0, description="seconds of training between evaluations")
     eval_documents: Annotated[int, Field(gt=0)] = Field(64, description="validation documents judged during the run")
     samples: Annotated[int, Field(ge=0)] = Field(2, description="sample stories written at each evaluation")
     sample_prompt: str = "Once upon a time"

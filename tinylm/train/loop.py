@@ -35,7 +35,7 @@ from tinylm.train.loggers import Metrics
 from tinylm.train.lora import add_low_rank, merge_low_rank
 from tinylm.train.optim import Optimizers
 from tinylm.train.outputs import JsonLines, sample_stories
-from tinylm.train.plan import Plan, flops_per_token, loss_function, make_plan
+from tinylm.train.plan import Plan, flops_per_token, loss_function, make_plan, settle
 from tinylm.train.processes import Processes
 from tinylm.train.schedule import lr_scale, phase_at, phases
 from tinylm.train.scorecard import TrainingText, consistency, score_card
@@ -46,6 +46,7 @@ __all__ = ["train"]
 
 _log = logging.getLogger(__name__)
 _METRIC_ROWS = 200  # rows of metrics.jsonl in a whole run, about
+_OPENING_SHARE = 0.1  # of the planned steps; their pace settles the number of steps
 _CARD_PAIRS = 400  # minimal pairs, a hundred of each kind: a share is known to +- 5 %
 _CARD_DOCUMENTS = 50_000  # training documents searched for copies, about 20 bytes of memory a word
 
@@ -142,10 +143,14 @@ class _Run:
         if stored is None:
             plan = make_plan(self.config, self.shape, self.processes.count)
             stored = self.processes.agree(asdict(plan))
-            if self.processes.first:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                checkpoint.write_json(path, {"fingerprint": self.fingerprint, "plan": stored})
+            self._store(Plan(**stored))
         return Plan(**stored)
+
+    def _store(self, plan: Plan) -> None:
+        if self.processes.first:
+            folder = self.out_dir / "checkpoints"
+            folder.mkdir(parents=True, exist_ok=True)
+            checkpoint.write_json(folder / "plan.json", {"fingerprint": self.fingerprint, "plan": asdict(plan)})
 
     def loop(self, signals: StopSignals, progress: ProgressReporter) -> None:
         """Take the remaining steps, with evaluations, samples and checkpoints by the clock."""
@@ -167,11 +172,14 @@ class _Run:
         reported_s = self.elapsed_s
         with (
             GradientWorkers(self.model, loss, self.plan.workers) as workers,
-            progress.task("train", self.plan.steps, "steps") as task,
+            progress.task("train", 100.0, "%") as task,
         ):
             while self.step < self.plan.steps:
                 with signals.held():
                     losses.append(self._step(workers))
+                    if not self.plan.settled and self.step >= self.plan.steps * _OPENING_SHARE:
+                        self._settle()
+                        every = max(1, self.plan.steps // _METRIC_ROWS)
                 if self.step % every == 0 or self.step == self.plan.steps:
                     self._report(losses, self.elapsed_s - reported_s, task)
                     losses, reported_s = [], self.elapsed_s
@@ -182,6 +190,13 @@ class _Run:
                     with signals.held():
                         self.save()
                     next_save_s += config.checkpoint_every_s
+
+    def _settle(self) -> None:
+        """Fix the number of steps from the run's own pace, and store it before another step is taken."""
+        plan = settle(self.plan, self.config, self.step, self.elapsed_s)
+        self.plan = Plan(**self.processes.agree(asdict(plan)))
+        self._store(self.plan)
+        self.save()
 
     def _step(self, workers: GradientWorkers) -> float:
         config, plan, clock_s = self.config, self.plan, time.perf_counter
@@ -227,7 +242,8 @@ class _Run:
             elapsed_s=self.elapsed_s,
             flops_utilisation=used,
         )
-        task.update(self.step, loss=loss, tokens_per_s=round(speed))
+        done = f"{self.step}/{self.plan.steps}"
+        task.update(100 * self.step / self.plan.steps, step=done, loss=loss, tokens_per_s=round(speed))
 
     def _note(self, **values: float) -> None:
         """Write numbers of this step wherever metrics go; only the first process has such places."""

@@ -25,7 +25,7 @@ from tinylm.train.optim import Optimizers
 from tinylm.train.schedule import phases
 from tinylm.train.workers import GradientWorkers, LossFunction
 
-__all__ = ["Plan", "flops_per_token", "loss_function", "machine_speed", "make_plan", "measure_speed"]
+__all__ = ["Plan", "flops_per_token", "loss_function", "machine_speed", "make_plan", "measure_speed", "settle"]
 
 _log = logging.getLogger(__name__)
 _WARMUP_STEPS, _TIMED_STEPS, _TIMED_S = 2, 12, 3.0
@@ -43,7 +43,9 @@ class Plan:
     workers: int  # threads with an equal share of the rows each (CPU); 1 on a GPU
     threads: int  # arithmetic threads inside each worker
     processes: int  # torchrun's world size
-    step_s: float  # measured seconds per step, 0.0 if the steps were given
+    step_s: float  # measured mean seconds per step over the whole run, 0.0 if the steps were given
+    first_step_s: float  # the same for the first, shortest rows
+    settled: bool  # whether `steps` is final: given, or corrected by the run's own opening
     matmul_flops: float  # measured speed of a large matrix product of all workers, per second
     reasons: list[str] = field(default_factory=list)
 
@@ -65,17 +67,36 @@ def make_plan(config: TrainConfig, shape: ModelConfig, processes: int) -> Plan:
         f"{workers} workers x {max(1, cores // workers)} threads for {cores} physical cores",
         f"compile {'on' if compiled else 'off'} for a run of {config.minutes:g} minutes",
     ]
-    plan = Plan(config.steps, device, bf16, compiled, workers, max(1, cores // workers), processes, 0.0, 0.0, reasons)
+    plan = Plan(
+        config.steps, device, bf16, compiled, workers, max(1, cores // workers), processes, 0.0, 0.0, True, 0.0, reasons
+    )
     torch.set_num_threads(plan.threads)
     speed = measure_speed(device, bf16, cores)
     if config.steps:
         return _with(plan, matmul_flops=speed, reasons=[*reasons, f"{config.steps} steps as asked"])
-    step_s = _calibrate(config, shape, plan)
+    timed = _calibrate(config, shape, plan)
+    step_s = sum(share * timed[length] for length, share in _shares(config).items())
     steps = max(20, round(budget_s / step_s))
     reasons.append(f"{steps} steps: {budget_s:.0f} s at {step_s * 1000:.0f} ms measured per step")
     for reason in reasons:
         _log.info("plan: %s", reason)
-    return _with(plan, steps=steps, step_s=step_s, matmul_flops=speed, reasons=reasons)
+    first_s = timed[config.row_lengths[0]]
+    return _with(
+        plan, steps=steps, step_s=step_s, first_step_s=first_s, settled=False, matmul_flops=speed, reasons=reasons
+    )
+
+
+def settle(plan: Plan, config: TrainConfig, step: int, elapsed_s: float) -> Plan:
+    """Return the plan with the steps corrected by what the opening steps really took, and settled.
+
+    A few seconds of calibration can be fooled by other work; the opening of the run is a longer sample, and
+    the learning rate does not depend on the number of steps yet.
+    """
+    pace = elapsed_s / step / plan.first_step_s
+    steps = step + max(20, round((config.minutes * 60 - elapsed_s) / (plan.step_s * pace)))
+    reason = f"{steps} steps after all: the first {step} took {pace:.2f} times as long as calibrated"
+    _log.info("plan: %s", reason)
+    return _with(plan, steps=steps, step_s=plan.step_s * pace, settled=True, reasons=[*plan.reasons, reason])
 
 
 def loss_function(config: TrainConfig, plan: Plan) -> LossFunction:
@@ -102,15 +123,14 @@ def flops_per_token(shape: ModelConfig, context: int) -> float:
     return 6.0 * (weights + shape.n_layers * shape.n_heads * shape.head_width * context)
 
 
-def _calibrate(config: TrainConfig, shape: ModelConfig, plan: Plan) -> float:
-    """Return the mean seconds of a step over the run's short and long rows, timed on a model thrown away."""
+def _calibrate(config: TrainConfig, shape: ModelConfig, plan: Plan) -> dict[int, float]:
+    """Return the seconds of a step for each row length, timed on a model thrown away."""
     with torch.random.fork_rng():
         model = GPT(shape).to(plan.device)
     optimizers = Optimizers(model, config, plan.workers)
     timed: dict[int, float] = {}
-    shares = _shares(config)
     with GradientWorkers(model, loss_function(config, plan), plan.workers) as workers:
-        for length in shares:
+        for length in config.row_lengths:
             rows = torch.randint(shape.vocab_size, (config.batch_tokens // length // plan.processes, length + 1))
 
             def step(rows: Tensor = rows, length: int = length) -> None:
@@ -120,7 +140,7 @@ def _calibrate(config: TrainConfig, shape: ModelConfig, plan: Plan) -> float:
                     torch.cuda.synchronize()
 
             timed[length] = _seconds(step)
-    return sum(share * timed[length] for length, share in shares.items())
+    return timed
 
 
 def _shares(config: TrainConfig) -> dict[int, float]:
