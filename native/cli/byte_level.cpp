@@ -94,7 +94,7 @@ size_t word_end(std::string_view text, size_t at) {
 class ByteLevel final : public Tokenizer {
  public:
   explicit ByteLevel(std::string_view file) {
-    const Json document = Json::parse(file);
+    const Json document = parse(file);
     const Json* model = member(document, "model");
     if (model == nullptr || text_of(model, "type") != "BPE") refuse("the model is not BPE");
     check_settings(document, *model);
@@ -124,6 +124,14 @@ class ByteLevel final : public Tokenizer {
     int32_t first, second;  // when queued: tells whether the pair still stands
     bool operator<(const Pair& other) const { return rank > other.rank || (rank == other.rank && left > other.left); }
   };
+
+  static Json parse(std::string_view file) {
+    try {
+      return Json::parse(file);
+    } catch (const engine::FormatError& error) {
+      throw engine::FormatError(std::string("tokenizer.json is damaged: ") + error.what());
+    }
+  }
 
   void check_settings(const Json& document, const Json& model) {
     if (member(document, "normalizer") != nullptr) refuse("it has a normalizer");
