@@ -44,8 +44,17 @@ ENGINES = (
         "OpenVINO GenAI int8",
         "run_openvino.py",
         "ov-int8",
-        tuple(
-            ["optimum-cli", "export", "openvino", "--model", "hf", "--task", "text-generation-with-past", "--weight-format", "int8", "ov-int8"]
+        (
+            "optimum-cli",
+            "export",
+            "openvino",
+            "--model",
+            "hf",
+            "--task",
+            "text-generation-with-past",
+            "--weight-format",
+            "int8",
+            "ov-int8",
         ),
     ),
     Engine(
