@@ -118,6 +118,7 @@ class EngineInfo:
     model_digest: str
     config: ModelConfig
     provenance: dict[str, Any]
+    prefix_sharing: bool = True  # equal beginnings of prompts are read once and copied between slots
 
 
 @dataclass(frozen=True)

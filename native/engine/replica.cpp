@@ -76,17 +76,21 @@ bool Replica::admit(bool wait) {
 // Chooses the free slot whose cache already begins like the request, or notes the slot to copy the beginning from.
 void Replica::place(std::shared_ptr<Request> request) {
   const int64_t limit = request->task == Task::generate ? static_cast<int64_t>(request->tokens.size()) - 1 : 0;
+  const int64_t room = request->task == Task::generate ? std::min(request->max_new_tokens, weights_.config().context_length) : 0;
+  const int64_t capacity = cache_.capacity_for(static_cast<int64_t>(request->tokens.size()) + room);
   size_t home = slots_.size(), donor = slots_.size();
   int64_t own = -1, best = kShortestPrefix - 1;
   for (size_t i = 0; i < slots_.size(); ++i) {
     const Slot& slot = slots_[i];
     const int64_t shared = limit < kShortestPrefix ? 0 : std::min(limit, common_prefix(slot.tokens(), request->tokens));
     const int64_t ready = std::min(shared, slot.cached());
-    if (!slot.busy() && ready > own) home = i, own = ready;
+    const int64_t kept = cache_.capacity(static_cast<int64_t>(i)) == capacity ? ready : 0;
+    if (!slot.busy() && kept > own) home = i, own = kept;
     const int64_t reachable = slot.busy() && slot.request().task == Task::generate ? shared : ready;
     if (reachable > best) donor = i, best = reachable;
   }
   Slot& slot = slots_[home];
+  if (cache_.capacity(static_cast<int64_t>(home)) != capacity) cache_.set_capacity(static_cast<int64_t>(home), capacity);
   slot.begin(std::move(request), own >= kShortestPrefix ? own : 0, steady_ns());
   if (donor != slots_.size() && donor != home && best > slot.cached())
     slot.donor = static_cast<int64_t>(donor), slot.donor_tokens = best;

@@ -310,7 +310,8 @@ class Loader {
 }  // namespace
 
 kernels::KvType Weights::kv_type() const {
-  return header.precision == "f32" ? kernels::KvType::f32 : kernels::KvType::bf16;
+  if (header.precision == "f32") return kernels::KvType::f32;
+  return header.precision == "bf16" ? kernels::KvType::bf16 : kernels::KvType::q8;
 }
 
 std::shared_ptr<const Weights> load_weights(const ByteSource& source, const kernels::KernelTable& table, int threads) {

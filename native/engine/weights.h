@@ -37,7 +37,7 @@ struct Weights {
   Pages arena;
 
   const Config& config() const { return header.config; }
-  kernels::KvType kv_type() const;  // f32 for f32 models, else bf16
+  kernels::KvType kv_type() const;  // as precise as the weights
 };
 
 // Reads and packs a model with `threads` threads. Throws FormatError, FileError or EngineError.
