@@ -45,7 +45,7 @@ class TrainConfig(Config):
     optimizer: Literal["muon", "adamw"] = Field("muon", description="for the matrices; the rest uses AdamW")
     matrix_lr: Rate = 0.02
     embedding_lr: Rate = 0.1
-    head_lr: Rate = 0.005
+    head_lr: Rate = 0.01
     vector_lr: Rate = Field(0.01, description="norm weights and biases")
     momentum: Share = Field(0.95, description="Muon's Nesterov momentum")
     newton_schulz_steps: Annotated[int, Field(gt=0, le=12)] = 3
