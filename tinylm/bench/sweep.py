@@ -16,6 +16,7 @@ import numpy as np
 import tinylm
 from tinylm.bench.config import CellSpec, Load, SweepConfig
 from tinylm.bench.histograms import LatencyHistogram
+from tinylm.bench.limits import MachineLimits
 from tinylm.bench.machine import machine_facts
 from tinylm.bench.models import describe_model
 from tinylm.bench.plan import plan_cells
@@ -161,7 +162,23 @@ class Sweep:
         row |= figures | result.get("activity", {}) | facts
         if figures and model.get("macs_per_token"):
             row["gmac_per_s"] = figures["tokens_per_s"] * model["macs_per_token"] / 1e9
+            row |= self._limit(cell, model, facts, figures)
         return row
+
+    def _limit(
+        self, cell: CellSpec, model: Mapping[str, Any], facts: Mapping[str, Any], figures: Mapping[str, Any]
+    ) -> dict[str, float]:
+        """Return what the machine's limits allow at this occupancy; nothing where they were not given."""
+        if "limits" not in self.facts:
+            return {}
+        most = MachineLimits.model_validate(self.facts["limits"]).tokens_per_s(
+            macs_per_token=model["macs_per_token"],
+            weights_bytes=int(facts["weights_bytes"]),
+            precision=cell.precision,
+            threads=cell.replicas * cell.threads,
+            rows=max(1, round(figures["occupancy"] * cell.replicas * cell.batch)),
+        )
+        return {"limit_tokens_per_s": most, "limit_share": figures["tokens_per_s"] / most}
 
     def result(self, cell: CellSpec) -> Result:
         """Return the kept result of a cell; empty when it has none."""
@@ -228,7 +245,8 @@ def run_sweep(
     """Return the summary of the sweep whose tables it wrote to `out_dir`; finished cells are not measured again.
 
     Args: model_path: one model file, or several to compare; None for the null backend.
-          context: facts for run.json that the library cannot know: git commit, profile, schedule.
+          context: facts for run.json that the library cannot know: git commit, profile, schedule; `limits`, the
+              machine's limits as plain values, adds the share of the limit to every cell.
           run_cell: how one cell is run; a flow passes its task here.
     Raises: StageError if no cell succeeded; the failed ones are tried again next time.
     """
