@@ -21,6 +21,7 @@ __all__ = ["build_native", "extension_path", "install_native", "native_content"]
 PACKAGE = Path(__file__).resolve().parent
 ROOT = PACKAGE.parent
 SUFFIX = str(sysconfig.get_config_var("EXT_SUFFIX"))
+NOT_IN_EXTENSION = {"build", "cli", "fuzz", "tests"}
 ERROR_LINES = 15  # of the compiler's output, shown when it fails (chosen)
 
 
@@ -92,8 +93,8 @@ def _is_checkout() -> bool:
 def _sources() -> list[Path]:
     if not _is_checkout():
         return []
-    folders = ("kernels", "engine", "bindings", "bench")
-    found = [path for folder in folders for path in (ROOT / "native" / folder).rglob("*")]
+    native = ROOT / "native"
+    found = [path for path in native.rglob("*") if path.relative_to(native).parts[0] not in NOT_IN_EXTENSION]
     return [ROOT / "setup.py", *sorted(path for path in found if path.suffix in {".cpp", ".h", ".inl"})]
 
 
