@@ -19,7 +19,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 NATIVE = Path("native")
-FOLDERS = ("kernels", "engine", "bindings")
+FOLDERS = ("kernels", "limits", "engine", "bindings")
 # Floats must give the same bits on every machine: no contraction, no reassociation.
 FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-pthread", "-g0"]
 FLAGS += ["-Wall", "-Wextra", "-Wshadow"]

@@ -2,7 +2,7 @@
 #include <cstdio>
 #include <initializer_list>
 
-#include "limits.h"
+#include "../limits/machine_limits.h"
 
 using namespace tinylm::limits;
 

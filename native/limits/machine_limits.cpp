@@ -1,4 +1,4 @@
-#include "limits.h"
+#include "machine_limits.h"
 
 #include <atomic>
 #include <chrono>
@@ -22,8 +22,8 @@ namespace tinylm::limits {
 namespace {
 
 constexpr int kChains = 12;         // independent sums: covers a latency of 6 at 2 per cycle, leaves registers for operands
-constexpr int64_t kRounds = 20'000;  // of kChains instructions per slice: about 50 us
-constexpr int kWindows = 5;
+constexpr int64_t kRounds = 4'000;  // of kChains instructions per slice: some 10 us
+constexpr double kWindow_s = 5e-3;    // short, so that some windows pass without the machine's other work
 
 // One slice of work: runs kRounds x kChains instructions, returns something that depends on all of them.
 using Slice = int (*)();
@@ -145,7 +145,7 @@ Kernel best_kernel(Arithmetic) { return {"scalar f32", scalar_f32, 1}; }
 
 double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
-// Runs `slice` on all threads for kWindows windows of seconds / kWindows; returns the best window's slices per second.
+// Runs slices on all threads for `seconds`; returns the slices per second of the best window.
 template <typename MakeSlice>
 double slices_per_s(int threads, double seconds, MakeSlice make_slice) {
   std::atomic<int> ready{0};
@@ -155,7 +155,6 @@ double slices_per_s(int threads, double seconds, MakeSlice make_slice) {
   for (int t = 0; t < threads; ++t)
     team.emplace_back([&] {
       auto slice = make_slice();
-      slice();
       ++ready;
       while (!stop.load(std::memory_order_relaxed)) {
         slice();
@@ -164,10 +163,10 @@ double slices_per_s(int threads, double seconds, MakeSlice make_slice) {
     });
   while (ready.load() < threads) std::this_thread::yield();
   double best = 0;
-  for (int window = 0; window < kWindows; ++window) {
+  for (const double end = now_s() + seconds; now_s() < end;) {
     const double begin = now_s();
     const int64_t before = done.load();
-    std::this_thread::sleep_for(std::chrono::duration<double>(seconds / kWindows));
+    std::this_thread::sleep_for(std::chrono::duration<double>(kWindow_s));
     const double rate = static_cast<double>(done.load() - before) / (now_s() - begin);
     best = rate > best ? rate : best;
   }
@@ -230,15 +229,17 @@ Peak measure_macs(Arithmetic arithmetic, int threads, double seconds) {
 }
 
 double measure_read(size_t working_set_bytes, int threads, double seconds) {
-  const size_t bytes = working_set_bytes < 128 ? 128 : working_set_bytes / 128 * 128;
+  constexpr size_t kSlice = 64 << 10;
+  const size_t slices = (working_set_bytes + kSlice - 1) / kSlice, bytes = (slices ? slices : 1) * kSlice;
   const double rate = slices_per_s(threads, seconds, [&] {
     auto memory = std::make_shared<std::unique_ptr<uint8_t, FreeMemory>>(working_set(bytes));
-    return [memory, bytes] {
-      uint64_t seen = read_all(memory->get(), bytes);
+    return [memory, bytes, at = size_t{0}]() mutable {
+      uint64_t seen = read_all(memory->get() + at, kSlice);
       __asm__ volatile("" : "+r"(seen));
+      at = (at + kSlice) % bytes;
     };
   });
-  return rate * static_cast<double>(bytes);
+  return rate * static_cast<double>(kSlice);
 }
 
 }  // namespace tinylm::limits
