@@ -20,7 +20,7 @@ from kill_job import digests, kill_and_compare
 from tinylm.config import GenerateOptions
 from tinylm.engine import Completion
 from tinylm.errors import ConfigError, DataError, StageError
-from tinylm.stories import GenerateJob, generate_file, job_lock
+from tinylm.stories import GenerateJob, generate_file, job_lock, run_range, start_job
 
 OUTPUTS = ["shards", "stories.parquet", "stories.jsonl", "stories.csv", "stories.txt"]
 
@@ -167,6 +167,20 @@ def test_other_model_and_other_prompts_are_refused(tmp_path: Path) -> None:
     prompts.write_bytes(prompts.read_bytes().replace(b"Story 7\n", b"Story 8\n"))
     with pytest.raises(ConfigError, match=r"inputs\.0\.sha256"):
         generate_file(job, engine=FakeEngine())
+
+
+def test_worker_with_another_model_version_or_file_is_refused(tmp_path: Path) -> None:
+    job, engine = job_for(tmp_path), FakeEngine()
+    with job_lock(job):
+        plan = start_job(job, engine)
+        with pytest.raises(ConfigError, match="model: the job's is fake-model"):
+            run_range(plan, [0], FakeEngine(info=FakeInfo(model_digest="other")))
+        with pytest.raises(ConfigError, match=r"planned by TinyLM 0\.0\.0"):
+            run_range(plan.model_copy(update={"version": "0.0.0"}), [0], engine)
+        Path(job.prompts[0]).write_text("Story 0\n")
+        with pytest.raises(DataError, match="bytes here"):
+            run_range(plan, [0], engine)
+    assert engine.submitted == 0
 
 
 def test_file_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:

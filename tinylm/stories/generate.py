@@ -18,6 +18,7 @@ from tinylm.stories.output import committed_summary, discard_work, publish_outpu
 from tinylm.stories.plan import (
     JobPlan,
     check_rows_first,
+    check_worker,
     finished_shards,
     job_lock,
     plan_job,
@@ -115,8 +116,10 @@ def run_range(
     """Write those of the shards `numbers` that are not there yet; two runs at once write the same bytes.
 
     Returns: the counts of the shards written now, and the run's figures.
-    Raises:  StageError on a full disk, saying how much the job still needs.
+    Raises:  ConfigError or DataError when this machine's version, model or prompts are not the plan's;
+             StageError on a full disk, saying how much the job still needs.
     """
+    check_worker(plan, engine.info.model_digest)
     storage = _shards(plan)
     done = finished_shards(plan, storage, numbers)
     todo = [number for number in numbers if number not in done]

@@ -8,10 +8,12 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fsspec
+from pydantic import Field
 
 import tinylm
 from tinylm.config import Config
@@ -19,7 +21,7 @@ from tinylm.errors import ConfigError, DataError
 from tinylm.stories.job import GenerateJob, RangeSummary, describe_difference
 from tinylm.stories.rows import RowParser
 from tinylm.stories.shards import canonical, read_shard_summary, shard_name
-from tinylm.stories.sources import Input, find_sources, identify, job_records, sha256_of
+from tinylm.stories.sources import Input, find_sources, identify, job_records, sha256_of, stored_bytes
 from tinylm.stories.storage import Storage, open_storage
 
 __all__ = ["JobPlan", "finished_shards", "job_lock", "plan_job", "prepare_output", "shard_folder", "single_format"]
@@ -39,6 +41,7 @@ class JobPlan(Config):
     inputs: tuple[Input, ...]
     paths: tuple[str, ...]
     model_digest: str
+    version: str = Field(tinylm.__version__, description="of the TinyLM that planned the job")
 
     @property
     def rows(self) -> int:
@@ -55,11 +58,18 @@ class JobPlan(Config):
         """Everything that the output's bytes depend on; two equal identities give equal files."""
         return {
             "format": FORMAT_VERSION,
-            "version": tinylm.__version__,
+            "version": self.version,
             "model": self.model_digest,
             "inputs": {str(place): each.model_dump() for place, each in enumerate(self.inputs)},
             "settings": self.job.text_settings(),
         }
+
+    @cached_property
+    def stamp(self) -> dict[str, Any]:
+        """The identity as each shard carries it: many inputs as their number, rows and one digest."""
+        inputs = self.identity["inputs"]
+        digest = hashlib.sha256(canonical(inputs)).hexdigest()
+        return {**self.identity, "inputs": {"files": len(inputs), "rows": self.rows, "sha256": digest}}
 
     def place(self, row: int) -> str:
         """Return where a row stands, for people: its file, and its line or its row below the header."""
@@ -136,6 +146,18 @@ def check_rows_first(plan: JobPlan, parser: RowParser) -> None:
         raise DataError(f"{first} ({bad} of {plan.rows} rows are bad); nothing was generated (strict)")
 
 
+def check_worker(plan: JobPlan, model_digest: str) -> None:
+    """Raise ConfigError or DataError unless this machine has the version, model and prompts that were planned with."""
+    if plan.version != tinylm.__version__:
+        raise ConfigError(f"the job was planned by TinyLM {plan.version}, this worker has {tinylm.__version__}")
+    if plan.model_digest != model_digest:
+        raise ConfigError(f"model: the job's is {plan.model_digest[:16]}, this worker's {model_digest[:16]}")
+    for source, known in zip(plan_sources(plan), plan.inputs, strict=True):
+        size_bytes = stored_bytes(source)
+        if size_bytes is not None and size_bytes != known.size_bytes:
+            raise DataError(f"prompts: {source.path} has {size_bytes:,} bytes here, the job's {known.size_bytes:,}")
+
+
 def plan_sources(plan: JobPlan) -> list[Any]:
     """Return the plan's sources, found again from the paths that it fixed."""
     if not any(plan.paths):
@@ -178,7 +200,7 @@ def finished_shards(plan: JobPlan, storage: Storage, numbers: Iterable[int]) -> 
         if name not in names:
             continue
         with storage.open(name) as stream:
-            summary = read_shard_summary(stream, plan.identity)
+            summary = read_shard_summary(stream, plan.stamp)
         if summary is None or summary.rows != len(plan.shard_rows(number)):
             _log.warning("%s is damaged; it is written again", name)
             storage.remove(name)

@@ -211,7 +211,7 @@ class _Run:
 
     def _commit(self, shard: tuple[int, list[Answer]]) -> None:
         number, answers = shard
-        table = shard_table(answers, self._plan.identity)
+        table = shard_table(answers, self._plan.stamp)
 
         def write(path: Path) -> None:
             write_shard(path, table)

@@ -28,7 +28,7 @@ from tinylm.stories.presets import preset_prompts
 from tinylm.stories.readers import Record, column_names, count_records, read_records
 from tinylm.stories.template import theme_prompt
 
-__all__ = ["Input", "Source", "find_sources", "identify", "job_records", "sha256_of"]
+__all__ = ["Input", "Source", "find_sources", "identify", "job_records", "sha256_of", "stored_bytes"]
 
 _KINDS = {".txt": "txt", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet"}
 _PACKED = frozenset({".gz", ".zst"})
@@ -89,6 +89,21 @@ def identify(source: Source, max_row_bytes: int, needed: Collection[str] = ()) -
     _refuse_utf16(source, head)
     _refuse_missing(source, columns, needed)
     return Input(kind=source.kind, size_bytes=size_bytes, sha256=digest, rows=rows)
+
+
+def stored_bytes(source: Source) -> int | None:
+    """Return the size of the source's file now, or None where the file system does not tell.
+
+    Raises: DataError when the file is gone.
+    """
+    if not source.path:
+        return None
+    with _named_errors(source):
+        if "://" not in source.path:
+            return Path(source.path).stat().st_size
+        fs, path = fsspec.url_to_fs(source.path)
+        size = fs.size(path)
+    return None if size is None else int(size)
 
 
 def job_records(
