@@ -6,6 +6,8 @@ PYTHON := $(VENV)/bin/python
 EXTRAS := dev,interop
 PROFILE ?= quickstart
 PORT ?= 4200
+TOKENS ?= build/tokens
+OUT ?= build/training
 ARGS ?=
 
 NATIVE := setup.py $(shell find native -name '*.cpp' -o -name '*.h' -o -name '*.inl')
@@ -13,7 +15,7 @@ INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
 
 .DEFAULT_GOAL := help
-.PHONY: help install run up test pytest lint types native native-test fmt constraints clean
+.PHONY: help install run up test pytest lint types native native-test bench bench-smoke bench-training fmt constraints clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -52,6 +54,15 @@ native: $(BUILT)  ## Build the C++ extension alone
 
 native-test:  ## C++ tests under address, undefined-behaviour and thread sanitizers; fuzzing where clang is
 	$(MAKE) --no-print-directory -j 2 -C native asan tsan replay fuzz
+
+bench: install  ## Sweep the newest model and publish the report (ARGS=)
+	$(PYTHON) -m tinylm bench run $(ARGS)
+
+bench-smoke: install  ## The same in half a minute: does it all run?
+	$(PYTHON) -m tinylm bench run --plan quick $(ARGS)
+
+bench-training: install  ## Compare the recipe with a plain one (TOKENS= OUT= ARGS=)
+	$(PYTHON) -m tinylm.train.compare '$(TOKENS)' '$(OUT)' $(ARGS)
 
 fmt: install  ## Format Python and C++
 	$(PYTHON) -m ruff check --fix .

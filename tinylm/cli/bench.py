@@ -61,6 +61,56 @@ def run_bench(
     out.result(report.summary | {"report": str(page), "run_dir": str(page.parent)})
 
 
+@group.command("find-rate")
+def find_highest_rate(
+    slo: Annotated[str, typer.Option(help="Bound to keep, such as p99_e2e=500ms.")] = "p99_e2e=500ms",
+    out_dir: Annotated[Path, typer.Option("--out", "-o", help="Folder for the tables of all probes.")] = Path("rates"),
+    model: ModelPath = None,
+    replicas: Annotated[
+        list[int] | None, typer.Option(help="Replica counts; repeatable.", show_default="1 2 4")
+    ] = None,
+    artifacts: ArtifactsDir = Path("artifacts"),
+    json_output: Json = False,
+) -> None:
+    """Find the highest rate of Poisson arrivals that keeps a latency bound, for each replica count."""
+    from tinylm.bench import SweepConfig, find_rate
+    from tinylm.config import parse
+    from tinylm.progress import terminal_progress
+
+    out = Output(json_output)
+    config = parse(SweepConfig, {"replicas": replicas} if replicas else {}, "bench find-rate")
+    found = find_rate(config, find_model(model, artifacts), out_dir, terminal_progress(), slo=slo)
+    for setup, rate in found["rates_rps"].items():
+        out.line(f"{setup:<32} {rate:.2f} requests/s within {slo}")
+    out.result(found)
+
+
+@group.command("peers")
+def bench_peers(
+    environment: Annotated[Path, typer.Option("--env", help="The peers' virtual environment.")] = Path(".peers"),
+    work_dir: Annotated[Path, typer.Option("--work", help="Folder of the converted models.")] = Path("build/peers"),
+    preset: Annotated[list[str] | None, typer.Option(help="Shapes; repeatable.", show_default="three")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds.")] = 5,
+    reports: ReportsDir = Path("reports"),
+    json_output: Json = False,
+) -> None:
+    """Run the same models and workloads in this engine and in others, in interleaved rounds."""
+    from tinylm.bench.peers.run import PEER_PRESETS, run_peers
+    from tinylm.progress import terminal_progress
+    from tinylm.report import render_index, render_report
+
+    out = Output(json_output)
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    folder = reports / f"{now}-peers"
+    told = run_peers(work_dir, environment, folder, terminal_progress(), presets=preset or PEER_PRESETS, rounds=rounds)
+    render_report(folder, folder / "report.html")
+    render_index(reports)
+    for what, reason in told["missing"].items():
+        out.line(f"not measured: {what}: {reason}")
+    out.line(f"report  {folder / 'report.html'}")
+    out.result(told | {"report": str(folder / "report.html")})
+
+
 @group.command("compare")
 def compare_bench(
     before: Annotated[Path, typer.Argument(help="Folder of the earlier run.")],
