@@ -3,7 +3,7 @@
 #   make fuzz             each libFuzzer target for FUZZ_SECONDS (needs clang++-14 or another clang with libFuzzer)
 #   make replay           all saved inputs and crashes under ASan, with any compiler
 FUZZ_SECONDS ?= 20
-CLANG ?= $(firstword $(shell command -v clang++ clang++-19 clang++-18 clang++-17 clang++-16 clang++-15 clang++-14 2>/dev/null))
+CLANG ?= $(shell for c in clang++ clang++-19 clang++-18 clang++-17 clang++-16 clang++-15 clang++-14; do command -v $$c && break; done)
 ENGINE := $(basename $(notdir $(wildcard engine/*.cpp)))
 ENGINE_HEADERS := $(wildcard engine/*.h kernels/*.h tests/*.h)
 ENGINE_INCLUDES := -Iengine -Ikernels -Itests -pthread
@@ -57,5 +57,6 @@ else
 fuzz: $(addprefix $(BUILD)/fuzz/,$(FUZZ_TARGETS))
 	for target in $(FUZZ_TARGETS); do mkdir -p $(BUILD)/corpus/$$target && \
 	  $(BUILD)/fuzz/$$target -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=1024 -max_len=65536 -print_final_stats=1 \
-	    -artifact_prefix=fuzz/corpus/$$target/crash- $(BUILD)/corpus/$$target fuzz/corpus/$$target 2>&1 | tail -12 || exit 1; done
+	    -artifact_prefix=fuzz/corpus/$$target/crash- $(BUILD)/corpus/$$target fuzz/corpus/$$target > $(BUILD)/$$target.log 2>&1; status=$$?; \
+	  tail -12 $(BUILD)/$$target.log; [ $$status = 0 ] || exit $$status; done
 endif

@@ -204,7 +204,7 @@ void Forward::mix(const LayerWeights& layer, int64_t index, int thread) {
     team_.each(units, 1, [&](int64_t begin, int64_t end) {
       for (int64_t u = begin; u < end; ++u) {
         rotate_and_store(layer, index, 0, u, u + 1);
-        attend(index, units_[static_cast<size_t>(u)], thread);
+        attend(index, u, thread);
       }
     });
     return;
@@ -213,7 +213,7 @@ void Forward::mix(const LayerWeights& layer, int64_t index, int thread) {
     for (int64_t r = begin; r < end; ++r) rotate_and_store(layer, index, r, 0, config_.n_kv_heads);
   });
   team_.each(units, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t u = begin; u < end; ++u) attend(index, units_[static_cast<size_t>(u)], thread);
+    for (int64_t u = begin; u < end; ++u) attend(index, u, thread);
   });
 }
 
@@ -237,7 +237,8 @@ void Forward::rotate_and_store(const LayerWeights& layer, int64_t index, int64_t
     table_.kv_store(cache_.view(at.slot, index, head_begin + h), at.position, k + h * D, v + h * D);
 }
 
-void Forward::attend(int64_t index, const Unit& unit, int thread) {
+void Forward::attend(int64_t index, int64_t number, int thread) {
+  const Unit& unit = units_[static_cast<size_t>(number)];
   const int64_t D = config_.head_dim, group = config_.n_heads / config_.n_kv_heads;
   kernels::AttentionCall call{};
   call.kv = cache_.view(unit.slot, index, unit.kv_head);
@@ -251,6 +252,11 @@ void Forward::attend(int64_t index, const Unit& unit, int thread) {
   call.out = mixed_.row(unit.first_row) + unit.kv_head * group * D;
   call.out_stride = mixed_.stride;
   call.scratch = scratch_.row(thread);
+  if (static_cast<size_t>(number) + 1 < units_.size()) {
+    const Unit& next = units_[static_cast<size_t>(number) + 1];
+    const kernels::KvView view = cache_.view(next.slot, index, next.kv_head);
+    call.next_k = view.k, call.next_v = view.v;
+  }
   table_.attention(call);
 }
 

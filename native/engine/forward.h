@@ -69,7 +69,7 @@ class Forward {
   void feed_forward(int thread, const LayerWeights& layer, const uint8_t* prepared);
   void head(int thread);
   void rotate_and_store(const LayerWeights& layer, int64_t index, int64_t row, int64_t head_begin, int64_t head_end);
-  void attend(int64_t index, const Unit& unit, int thread);
+  void attend(int64_t index, int64_t number, int thread);
   const uint8_t* prepare_normed(int thread, const NormWeights& norm, const kernels::Matrix& matrix, int buffer);
   const uint8_t* prepare_plain(int thread, const Buffer& from, const kernels::Matrix& matrix);
   void normalise(const NormWeights& norm, const float* x, float* y) const;
