@@ -252,6 +252,13 @@ def test_wrong_settings_are_named(sentencepiece_model: bytes, tmp_path: Path) ->
         export_model(tmp_path / "model.safetensors", "hf", tmp_path / "model.safetensors")
 
 
+def test_random_weights_without_a_tokenizer_are_not_exported(tmp_path: Path) -> None:
+    config = tiny("llama-8m")
+    bare = Checkpoint(config, random_weights(config, 1), b"", "bytes", None, None)
+    with pytest.raises(DataError, match="no tokenizer"):
+        export_checkpoint(bare, "hf", tmp_path / "out")
+
+
 def test_a_failed_export_leaves_nothing(
     sentencepiece_model: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -182,18 +182,22 @@ class _TextSoFar:
     """Collects tokens and notices the first stop string."""
 
     def __init__(self, tokenizer: TextCoder, stop: tuple[str, ...], strip_space: bool) -> None:
-        self._tokenizer, self._stop = tokenizer, stop
+        self._tokenizer, self._stop = tokenizer, tuple(text for text in stop if text)
         # A tokenizer that puts a space before every text would show it at the start of an empty prompt's story.
         self._strip_space = strip_space and tokenizer.adds_prefix_space
         self.tokens: list[int] = []
-        self.text = ""
+        self._whole = ""
 
     def add(self, token: int) -> bool:
         """Take one token; return whether a stop string has ended the text."""
         self.tokens.append(token)
-        text = self._tokenizer.decode(self.tokens)
-        self.text = text[1:] if self._strip_space and text.startswith(" ") else text
-        found = [at for at in (self.text.find(string) for string in self._stop) if at >= 0]
+        self._whole = self._tokenizer.decode(self.tokens)
+        found = [at for at in (self._whole.find(string) for string in self._stop) if at >= 0]
         if found:
-            self.text = self.text[: min(found)]
+            self._whole = self._whole[: min(found)]
         return bool(found)
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return self._whole.removeprefix(" ") if self._strip_space else self._whole

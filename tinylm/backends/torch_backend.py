@@ -9,7 +9,12 @@ import torch
 from tinylm.backends.base import FloatArray, LoadedModel, StepBackend
 from tinylm.model import GPT, Cache
 
-__all__ = ["TorchBackend"]
+__all__ = ["TorchBackend", "to_tensor"]
+
+
+def to_tensor(values: FloatArray) -> torch.Tensor:
+    """Return a tensor of these values; shares their memory where that may be written to."""
+    return torch.from_numpy(values if values.flags.writeable else values.copy())
 
 
 class TorchBackend(StepBackend):
@@ -21,7 +26,7 @@ class TorchBackend(StepBackend):
         super().__init__(model)
         torch.set_num_threads(threads)
         self._model = GPT(model.config).eval()
-        tensors = {name: torch.from_numpy(values) for name, values in model.weights.items()}
+        tensors = {name: to_tensor(values) for name, values in model.weights.items()}
         self._model.load_state_dict(tensors, assign=True)
         self._cache: Cache = []
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from tinylm.backends.base import FloatArray, LoadedModel, StepBackend
+from tinylm.backends.torch_backend import to_tensor
 from tinylm.backends.transformers_layouts import layout_for, settings_for, to_theirs
 from tinylm.errors import ConfigError
 
@@ -34,7 +35,7 @@ class TransformersBackend(StepBackend):
         kind = getattr(transformers, layout.architecture)
         config = kind.config_class.from_dict(settings_for(model.config, model.bos_id, model.eos_id))
         tensors = {
-            name: torch.from_numpy(rows) for name, rows in to_theirs(layout, model.config, model.weights).items()
+            name: to_tensor(rows) for name, rows in to_theirs(layout, model.config, model.weights).items()
         }
         self._model, report = kind.from_pretrained(
             None, config=config, state_dict=tensors, output_loading_info=True, attn_implementation="eager"

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
+from tinylm.backends.torch_backend import to_tensor
 from tinylm.backends.transformers_layouts import layout_for, settings_for, to_theirs
 from tinylm.config import ModelConfig
 from tinylm.interop.checkpoint import Checkpoint
@@ -41,7 +42,7 @@ def write_hf(checkpoint: Checkpoint, folder: Path, dtype: str) -> None:
     settings["dtype"] = str(DTYPES[dtype]).removeprefix("torch.")
     tensors = to_theirs(layout, config, checkpoint.weights)
     save_file(
-        {name: torch.from_numpy(rows).to(DTYPES[dtype]) for name, rows in tensors.items()},
+        {name: to_tensor(rows).to(DTYPES[dtype]) for name, rows in tensors.items()},
         folder / "model.safetensors",
         metadata={"format": "pt"},
     )
