@@ -135,7 +135,7 @@ size_t row_bytes(WeightType type, int64_t k) {
 
 const uint8_t* row_data(const void* row) { return static_cast<const uint8_t*>(row) + sizeof(RowHeader); }
 float row_scale(const void* row) { return static_cast<const RowHeader*>(row)->scale; }
-const int32_t* row_group_sums(const void* row, int64_t k) {
+[[maybe_unused]] const int32_t* row_group_sums(const void* row, int64_t k) {
   return reinterpret_cast<const int32_t*>(row_data(row) + round_up(k, kGroup));
 }
 
