@@ -61,8 +61,9 @@ class RunResult:
 
     @property
     def bits_per_byte(self) -> dict[str, float]:
-        """Bits per byte on validation text, by engine and precision."""
-        return dict(self.artifacts["evaluation"].summary["bits_per_byte"])
+        """Bits per byte on validation text, by engine and precision; the trainer's own first."""
+        figures: dict[str, float] = self.artifacts["evaluation"].summary["bits_per_byte"]
+        return dict(sorted(figures.items(), key=lambda row: (not row[0].startswith("torch"), row[0])))
 
     def stories(self) -> list[dict[str, Any]]:
         """Return the sample stories: prompt, text, finish_reason."""
