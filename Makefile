@@ -15,7 +15,7 @@ INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
 
 .DEFAULT_GOAL := help
-.PHONY: help install run up test pytest lint types native native-test bench bench-smoke bench-training fmt constraints clean
+.PHONY: help install run up test pytest lint types native cli native-test bench bench-smoke bench-training fmt constraints clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,7 +38,7 @@ run: install  ## Run the flow: text to stories and report (PROFILE= CORPUS= VALI
 up: install  ## Keep a Prefect server, a worker and the deployments running (PORT=)
 	@$(PYTHON) -m tinylm up --port $(PORT)
 
-test: lint types native-test pytest  ## Everything that must hold: lint, types, C++ tests, Python tests
+test: lint types cli native-test pytest  ## Everything that must hold: lint, types, C++ tests, Python tests
 
 pytest: install  ## Python tests alone (ARGS='tests/cli -k json')
 	$(PYTHON) -m pytest $(ARGS)
@@ -51,6 +51,9 @@ types: install  ## mypy, strict
 	$(PYTHON) -m mypy
 
 native: $(BUILT)  ## Build the C++ extension alone
+
+cli:  ## Build native/build/tinylm-cli, the engine as a program without Python
+	$(MAKE) --no-print-directory -j 2 -C native tinylm-cli
 
 native-test:  ## C++ tests under address, undefined-behaviour and thread sanitizers; fuzzing where clang is
 	$(MAKE) --no-print-directory -j 2 -C native asan tsan replay fuzz
