@@ -50,6 +50,7 @@ using Query4 = Quad;
 TINYLM_INLINE Query4 query4(const uint8_t* p) { return broadcast4(p); }
 TINYLM_INLINE I16 dot4_keys(I16 sum, I16 keys, Query4 q) { return dot4_codes(sum, keys, q); }
 
+constexpr int kSums = 4;
 constexpr int64_t kTileRows = 6, kTileBlocks = 1;  // 12 sums, 2 weights, 1 activation of 16 registers
 constexpr int64_t kFloatTileRows = 6, kFloatTileBlocks = 1, kFloatPairBlocks = 3, kFloatSingleBlocks = 4;
 

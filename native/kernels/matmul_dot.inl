@@ -4,36 +4,43 @@
 //   dot4_codes(sum, codes, activations)  the same for int4 codes 0..15 and signed activations
 //   I16 load_weights(p), low_nibbles, high_nibbles, sub_int, add_int, times_int(x, int)
 //   kOffset, kTileRows, kTileBlocks
+//   kSums    sums of 16 channels that a tile keeps at least: the dot product instructions take a few cycles
 
-// The dot product instructions take a few cycles: a tile keeps at least this many independent sums.
-constexpr int kSums = 8;
-
-// `Rows` token rows x `Blocks` blocks of 16 channels. A small tile splits K over several sums (exact: integers).
+// sums[Rows][Blocks] of `Rows` token rows x `Blocks` blocks of 16 channels. A small tile splits K over several sums (exact:
+// integers). The sums are a plain one-dimensional local array: then the compiler keeps each in a register.
 template <int Rows, int Blocks>
-TINYLM_NOINLINE void dot_tile(const Target& to, const uint8_t* w, int64_t block, int64_t r, int64_t n, int64_t end) {
-  constexpr int Splits = Rows * Blocks >= kSums ? 1 : Rows * Blocks * 2 >= kSums ? 2 : Rows * Blocks * 4 >= kSums ? 4 : 8;
-  I16 sums[Rows][Blocks][Splits];
-  TINYLM_UNROLL for (int i = 0; i < Rows; ++i)
-    TINYLM_UNROLL for (int b = 0; b < Blocks; ++b)
-      TINYLM_UNROLL for (int s = 0; s < Splits; ++s) sums[i][b][s] = zero_int();
-  for (int64_t k = 0; k < to.padded; k += 4 * Splits) {
+TINYLM_INLINE void dot_sums(const uint8_t* w, int64_t block, const uint8_t* x, int64_t stride, int64_t padded, I16* results) {
+  constexpr int Tile = Rows * Blocks;
+  constexpr int Splits = Tile >= kSums ? 1 : Tile * 2 >= kSums ? 2 : Tile * 4 >= kSums ? 4 : 8;
+  I16 sums[Tile * Splits];
+  TINYLM_UNROLL for (int i = 0; i < Tile * Splits; ++i) sums[i] = zero_int();
+  for (int64_t k = 0; k < padded; k += 4 * Splits, w += 4 * Splits * kLanes, x += 4 * Splits) {
     TINYLM_UNROLL for (int s = 0; s < Splits; ++s) {
       I16 weights[Blocks];
-      TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) weights[b] = load_weights(w + b * block + (k + 4 * s) * kLanes);
+      TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) weights[b] = load_weights(w + b * block + 4 * s * kLanes);
       TINYLM_UNROLL for (int i = 0; i < Rows; ++i) {
-        const Quad a = broadcast4(to.bytes(r + i) + k + 4 * s);
-        TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) sums[i][b][s] = dot4(sums[i][b][s], a, weights[b]);
+        const Quad a = broadcast4(x + i * stride + 4 * s);
+        TINYLM_UNROLL for (int b = 0; b < Blocks; ++b)
+          sums[(i * Blocks + b) * Splits + s] = dot4(sums[(i * Blocks + b) * Splits + s], a, weights[b]);
       }
     }
   }
-  TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) {
+  TINYLM_UNROLL for (int i = 0; i < Tile; ++i) {
+    I16 dot = sums[i * Splits];
+    TINYLM_UNROLL for (int s = 1; s < Splits; ++s) dot = add_int(dot, sums[i * Splits + s]);
+    results[i] = dot;
+  }
+}
+
+template <int Rows, int Blocks>
+TINYLM_NOINLINE void dot_tile(const Target& to, const uint8_t* w, int64_t block, int64_t r, int64_t n, int64_t end) {
+  I16 dots[Rows * Blocks];
+  dot_sums<Rows, Blocks>(w, block, to.bytes(r), to.stride, to.padded, dots);
+  for (int b = 0; b < Blocks; ++b) {
     const int64_t from = n + b * kLanes;
     const I16 excess = times_int(load_int(to.matrix.row_sums + from), kOffset);
-    TINYLM_UNROLL for (int i = 0; i < Rows; ++i) {
-      I16 dot = sums[i][b][0];
-      TINYLM_UNROLL for (int s = 1; s < Splits; ++s) dot = add_int(dot, sums[i][b][s]);
-      finish_q8(to, sub_int(dot, excess), r + i, from, from + kLanes < end ? from + kLanes : end);
-    }
+    for (int i = 0; i < Rows; ++i)
+      finish_q8(to, sub_int(dots[i * Blocks + b], excess), r + i, from, from + kLanes < end ? from + kLanes : end);
   }
 }
 
