@@ -37,20 +37,30 @@ int64_t scales_of(WeightType type, int64_t n, int64_t k) {
   return 0;
 }
 
-Matrix matrix_view(WeightType type, int64_t n, int64_t k, void* buffer) {
-  uint8_t* data = static_cast<uint8_t*>(buffer);
-  uint8_t* scales = data + blocks_of(n) * block_bytes(type, k);
-  uint8_t* row_sums = scales + scales_of(type, n, k) * 4;
-  uint8_t* bias = row_sums + (type == WeightType::q8 ? blocks_of(n) * kLanes * 4 : 0);
-  uint8_t* flags = bias + blocks_of(n) * kLanes * 4;
-  return Matrix{type, n, k, data, reinterpret_cast<float*>(scales), reinterpret_cast<int32_t*>(row_sums),
-                reinterpret_cast<float*>(bias), flags};
+// Where each part of a packed matrix begins in its buffer, and where the buffer ends, in bytes.
+struct Parts {
+  int64_t scales, row_sums, bias, flags, end;
+};
+
+Parts parts_of(WeightType type, int64_t n, int64_t k) {
+  const int64_t channels = blocks_of(n) * kLanes;
+  Parts p;
+  p.scales = blocks_of(n) * block_bytes(type, k);
+  p.row_sums = p.scales + scales_of(type, n, k) * 4;
+  p.bias = p.row_sums + (type == WeightType::q8 ? channels * 4 : 0);
+  p.flags = p.bias + channels * 4;
+  p.end = p.flags + blocks_of(n);
+  return p;
 }
 
-size_t packed_bytes(WeightType type, int64_t n, int64_t k) {
-  const Matrix at_zero = matrix_view(type, n, k, nullptr);
-  return reinterpret_cast<size_t>(at_zero.block_flags) + static_cast<size_t>(blocks_of(n));
+Matrix matrix_view(WeightType type, int64_t n, int64_t k, void* buffer) {
+  uint8_t* data = static_cast<uint8_t*>(buffer);
+  const Parts p = parts_of(type, n, k);
+  return Matrix{type, n, k, data, reinterpret_cast<float*>(data + p.scales), reinterpret_cast<int32_t*>(data + p.row_sums),
+                reinterpret_cast<float*>(data + p.bias), data + p.flags};
 }
+
+size_t packed_bytes(WeightType type, int64_t n, int64_t k) { return static_cast<size_t>(parts_of(type, n, k).end); }
 
 void pack_float_rows(const Matrix& to, int64_t row, int64_t rows, const MatrixSource& source) {
   for (int64_t r = 0; r < rows; ++r) {
