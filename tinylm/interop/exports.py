@@ -99,7 +99,7 @@ def export_model(path: Path, target: str, out: Path, *, dtype: str | None = None
 def export_checkpoint(checkpoint: Checkpoint, target: str, out: Path, *, dtype: str | None = None) -> ExportSummary:
     """Write a model in memory in another tool's format; arguments and errors as `export_model`."""
     if checkpoint.tokenizer_kind == "bytes":
-        raise DataError("export: the model has no tokenizer (random weights for speed tests), so no other tool can use it")
+        raise DataError("export: the model has no tokenizer (random weights for speed tests); other tools need one")
     tokenizer = load_tokenizer(checkpoint.tokenizer).with_specials(checkpoint.bos_id, checkpoint.eos_id)
     notes = check_export(target, checkpoint.config, tokenizer)
     kind = TARGETS[target]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,7 @@ def _model_file(path: Path) -> FileReport:
     )
     # Packed int4 and scales count as the weights that they stand for.
     parameters = sum(rows.size for rows in model.dequantized().values())
-    return FileReport(**{**asdict(report), "parameters": parameters, "stored_as": header.precision})
+    return replace(report, parameters=parameters, stored_as=header.precision)
 
 
 def _is_tinylm(path: Path) -> bool:
@@ -209,7 +209,7 @@ def _onnx(path: Path) -> FileReport:
 
     graph = read_onnx(path)
     tensors = {name: _Tensor(shape, size, kind) for name, (shape, size, kind) in graph.constants.items()}
-    provenance = {"producer": graph.producer, "inputs": graph.inputs, "outputs": graph.outputs}
+    provenance = {"producer": graph.producer, "inputs": _briefly(graph.inputs), "outputs": _briefly(graph.outputs)}
     size, architecture = path.stat().st_size, f"graph of {graph.nodes} nodes, opset {graph.opset}"
     beside = path.with_name("tokenizer.json")
     tokenizer = load_tokenizer(beside) if beside.is_file() else None
@@ -220,7 +220,14 @@ def _onnx(path: Path) -> FileReport:
         config = parse(ModelConfig, json.loads(stated), str(path))
     except (ConfigError, ValueError, TypeError) as error:
         raise FormatError(f"{path}: tinylm.config in its metadata: {error}") from None
-    return _report(path, "ONNX", architecture, tensors, size, config=config, tokenizer=tokenizer, provenance=provenance)
+    report = _report(
+        path, "ONNX", architecture, tensors, size, config=config, tokenizer=tokenizer, provenance=provenance
+    )
+    return replace(report, exports={})  # a graph is an end: it is not read back
+
+
+def _briefly(names: list[str]) -> str:
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def _report(
