@@ -13,6 +13,8 @@ namespace {
 
 constexpr int64_t kWaitNs = 100'000'000;
 constexpr int kLoadThreads = 8;
+constexpr size_t kMaxLineBytes = size_t{4} << 20;  // as the package's max_row_bytes
+constexpr size_t kExcerptBytes = 200;
 
 std::shared_ptr<const engine::Weights> load(const Options& options) {
   const kernels::KernelTable* table = kernels::find_kernels(options.isa.c_str());
@@ -81,12 +83,14 @@ std::string complaint(std::string_view line) {
   return {};
 }
 
-// The next line without its newline; false at the end.
-bool read_line(std::FILE* from, std::string& line) {
+// The next line without its newline and its whole length; what passes kMaxLineBytes is dropped. False at the end.
+bool read_line(std::FILE* from, std::string& line, size_t& length) {
   line.clear();
+  length = 0;
   int c;
-  while ((c = std::getc(from)) != EOF && c != '\n') line += static_cast<char>(c);
-  return c != EOF || !line.empty();
+  while ((c = std::getc(from)) != EOF && c != '\n')
+    if (length++ < kMaxLineBytes) line += static_cast<char>(c);
+  return c != EOF || length > 0;
 }
 
 void put(const std::string& text, std::FILE* to) {
@@ -153,8 +157,9 @@ void Storyteller::tell(std::FILE* to) {
 int64_t Storyteller::answer(std::FILE* from, std::FILE* to) {
   const size_t ahead = static_cast<size_t>(4 * replicas_ * options_.max_batch + 16);
   std::string line;
-  for (int64_t number = 0; read_line(from, line); ++number) {
-    submit_line(line, number);
+  size_t length;
+  for (int64_t number = 0; read_line(from, line, length); ++number) {
+    submit_line(line, length, number);
     write_ready(to, ahead);
   }
   if (std::ferror(from)) throw engine::FileError("the prompts cannot be read to the end");
@@ -162,11 +167,13 @@ int64_t Storyteller::answer(std::FILE* from, std::FILE* to) {
   return bad_;
 }
 
-void Storyteller::submit_line(std::string_view line, int64_t number) {
+void Storyteller::submit_line(std::string_view line, size_t length, int64_t number) {
   if (line.substr(0, 3) == "\xEF\xBB\xBF") line.remove_prefix(3);
   if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
-  const std::string error = complaint(line);
-  const std::string prompt = error.empty() ? unescaped(line) : repaired(line);
+  const std::string error =
+      length > kMaxLineBytes ? "line of " + std::to_string(length) + " bytes; at most " + std::to_string(kMaxLineBytes)
+                             : complaint(line);
+  const std::string prompt = error.empty() ? unescaped(line) : repaired(line.substr(0, kExcerptBytes));
   const uint64_t seed = row_seed(options_.sampling.seed, number);
   for (int64_t sample = 0; sample < options_.samples; ++sample) {
     Row row{number, sample, 0, seed, prompt, error};

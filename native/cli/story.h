@@ -31,7 +31,7 @@ class Storyteller {
   };
 
   std::shared_ptr<engine::Request> request(const std::string& prompt) const;
-  void submit_line(std::string_view line, int64_t number);
+  void submit_line(std::string_view line, size_t length, int64_t number);
   void write_ready(std::FILE* to, size_t leave);
   void write_row(const Row& row, std::FILE* to);
 

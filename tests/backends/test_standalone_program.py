@@ -199,6 +199,14 @@ def test_bad_usage_says_what_is_wrong(words: tuple[str, ...], reason: str, progr
     assert reason in done.stderr.decode()
 
 
+def test_an_endless_line_costs_only_itself(program: Path, published: Path) -> None:
+    text = b"Tom\n" + b"a" * (5 << 20) + b"\nLily\n"
+    done = run(program, published, "--prompts", "-", "--max-new-tokens", 3, text=text)
+    rows = [json.loads(line) for line in done.stdout.decode().split("\n")[:-1]]
+    assert [row.get("error") for row in rows] == [None, "line of 5242880 bytes; at most 4194304", None]
+    assert len(rows[1]["prompt"]) == 200
+
+
 @pytest.mark.parametrize("isa", ["avx9", ""])
 def test_an_unknown_instruction_set_is_refused(isa: str, program: Path, published: Path) -> None:
     assert run(program, published, "x", "--isa", isa).returncode == 2
