@@ -23,7 +23,7 @@ LAYERS = [
     {"stages", "up"},
     {"stories", "bench", "report", "train", "interop", "native_build"},
     {"engine", "backends", "model", "quantize", "corpus", "tokenizer", "scoring", "presets"},
-    {"modelfile", "artifacts", "manifest", "prefect_processes", "progress", "runs", "weights"},
+    {"completion", "modelfile", "artifacts", "manifest", "prefect_processes", "progress", "runs", "weights"},
     {"config"},
     {"errors"},
 ]

@@ -10,20 +10,32 @@ import codecs
 import itertools
 import json
 import os
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeVar, cast
+from typing import TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 import psutil
 
+from tinylm.completion import (
+    Completion,
+    EngineInfo,
+    EngineStats,
+    FinishReason,
+    Prompt,
+    Request,
+    Score,
+    byte_ids,
+    finished_scores,
+    refusal_of,
+    run_ahead,
+    token_array,
+)
 from tinylm.config import GenerateOptions, ModelConfig
 from tinylm.errors import DataError, EngineError, FormatError
 from tinylm.tokenizer import Tokenizer, load_tokenizer
@@ -44,96 +56,16 @@ __all__ = [
     "available_isas",
     "build_info",
     "load_engine",
+    "measure_macs",
+    "measure_read",
 ]
 
-FinishReason = Literal["stop", "length", "context_full", "invalid_input", "cancelled"]
-Prompt = str | Sequence[int]
 Item = TypeVar("Item")
 Out = TypeVar("Out")
 
 _WAIT_S = 0.1  # longest wait in C++ at once, so that Ctrl-C is noticed
-_DEFAULT_BATCH = 64  # slots per replica; measured 2026-11, see docs/ENGINE.md
+_DEFAULT_BATCH = 32  # slots per replica; flat from 16 to 64 at the presets' shapes (docs/ENGINE.md)
 _BYTE_VOCABULARY = 256
-
-
-@dataclass(frozen=True)
-class Request:
-    """One text to make."""
-
-    prompt: Prompt
-    options: GenerateOptions = GenerateOptions()
-    sample: int = 0
-    tag: object = None
-    log_probs: bool = False
-
-
-@dataclass(frozen=True)
-class Completion:
-    """What became of one request. Times are those of `time.monotonic_ns`; 0: never happened."""
-
-    ticket: int
-    tag: object
-    token_ids: list[int]
-    text: str
-    finish_reason: FinishReason
-    prompt_tokens: int
-    error: str | None
-    submitted_ns: int
-    started_ns: int
-    first_token_ns: int
-    finished_ns: int
-    token_times_ns: npt.NDArray[np.int64]
-    log_probs: npt.NDArray[np.float32]
-
-    @property
-    def output_tokens(self) -> int:
-        """Tokens made, the end-of-text token not counted."""
-        return len(self.token_ids)
-
-
-@dataclass(frozen=True)
-class Score:
-    """What one text costs the model: its tokens after BOS, and EOS."""
-
-    nats: float
-    tokens: int
-    bytes: int
-    log_probs: npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class EngineInfo:
-    """Facts of a running engine."""
-
-    isa: str
-    precision: str
-    replicas: int
-    threads_per_replica: int
-    max_batch: int
-    weights_bytes: int
-    kv_bytes: int
-    buffer_bytes: int
-    context_length: int
-    vocab_size: int
-    model_digest: str
-    config: ModelConfig
-    provenance: dict[str, Any]
-    prefix_sharing: bool = True  # equal beginnings of prompts are read once and copied between slots
-
-
-@dataclass(frozen=True)
-class EngineStats:
-    """Work since the start, summed over replicas; the parts of a step are those of each replica's first thread."""
-
-    steps: int
-    rows: int
-    new_tokens: int
-    busy_ns: int
-    gemm_ns: int
-    attention_ns: int
-    head_ns: int
-    sampling_ns: int
-    rest_ns: int
 
 
 def available_isas() -> list[str]:
@@ -144,6 +76,16 @@ def available_isas() -> list[str]:
 def build_info() -> dict[str, str]:
     """Return compiler, flags and instruction sets of the build."""
     return dict(_native.build_info())
+
+
+def measure_macs(kind: str, threads: int, seconds: float) -> float:
+    """Return this machine's peak multiply-accumulates per second in "int8", "bf16" or "f32", all threads together."""
+    return float(_native.measure_macs(kind=kind, threads=threads, seconds=seconds)[1])
+
+
+def measure_read(working_set_bytes: int, threads: int, seconds: float) -> float:
+    """Return bytes per second that `threads` read at once, each over a working set of its own."""
+    return float(_native.measure_read(working_set_bytes=working_set_bytes, threads=threads, seconds=seconds))
 
 
 def load_engine(
@@ -167,15 +109,11 @@ def load_engine(
     cores = _cores()
     threads = threads_per_replica if threads_per_replica is not None else 1
     count = replicas if replicas is not None else max(1, cores // max(threads, 1))
+    slots = max_batch if max_batch is not None else _DEFAULT_BATCH
     with _translated(path):
         model = _native.load_model(os.fspath(path), isa=isa, threads=min(cores, 8))
-        native = _native.Engine(
-            model,
-            replicas=count,
-            threads_per_replica=threads,
-            max_batch=max_batch if max_batch is not None else _DEFAULT_BATCH,
-        )
-    return Engine(model, native, count, threads, max_batch if max_batch is not None else _DEFAULT_BATCH)
+        native = _native.Engine(model, replicas=count, threads_per_replica=threads, max_batch=slots)
+    return Engine(model, native, count, threads, slots)
 
 
 class Engine:
@@ -188,7 +126,7 @@ class Engine:
         self._refused: list[Completion] = []
         self._refusals = itertools.count(-1, -1)  # tickets of requests that never reach the engine
         self._slots = replicas * slots
-        self._setup = {"replicas": replicas, "threads_per_replica": threads, "max_batch": slots}
+        self._setup = (replicas, threads, slots)
 
     def __enter__(self) -> Engine:
         return self
@@ -209,7 +147,9 @@ class Engine:
         return EngineInfo(
             isa=self._model.isa,
             precision=self._model.precision,
-            **self._setup,
+            replicas=self._setup[0],
+            threads_per_replica=self._setup[1],
+            max_batch=self._setup[2],
             weights_bytes=self._model.weights_bytes,
             kv_bytes=self._native.cache_bytes,
             buffer_bytes=self._native.buffer_bytes,
@@ -240,7 +180,7 @@ class Engine:
         if not isinstance(prompt, str):
             ids = list(prompt)
             return ids or self._begin(ids)
-        ids = _byte_ids(prompt) if self._model.tokenizer_kind == "bytes" else self.tokenizer.encode(prompt)
+        ids = byte_ids(prompt) if self._model.tokenizer_kind == "bytes" else self.tokenizer.encode(prompt)
         return self._begin(ids) + ids
 
     def generate(
@@ -256,7 +196,7 @@ class Engine:
             requests,
             self._submit,
             lambda result, request: self._completion(result, request.tag),
-            lambda request, error: _refusal(next(self._refusals), request, error),
+            lambda request, error: refusal_of(next(self._refusals), request, error),
             ordered,
         )
 
@@ -299,7 +239,7 @@ class Engine:
         Raises: DataError if the tokens do not fit the model.
         """
         with self._channel() as channel:
-            self._native.submit(_ids(tokens), task="logits", channel=channel)
+            self._native.submit(token_array(tokens), task="logits", channel=channel)
             results: list[_native.Result] = []
             while not results:
                 results = self._native.collect(channel=channel, timeout_s=_WAIT_S)
@@ -312,7 +252,7 @@ class Engine:
         try:
             ticket = self._submit(request, 0)
         except DataError as error:
-            refusal = _refusal(next(self._refusals), request, error)
+            refusal = refusal_of(next(self._refusals), request, error)
             self._refused.append(refusal)
             return refusal.ticket
         self._tags[ticket] = request.tag
@@ -322,8 +262,7 @@ class Engine:
         """Return submitted requests that have finished, in that order; waits for the first at most `timeout_s`."""
         done, self._refused = self._refused, []
         while not done:
-            with _translated(None):
-                results = self._native.collect(channel=0, timeout_s=min(timeout_s, _WAIT_S))
+            results = self._results(0, min(timeout_s, _WAIT_S))
             done = [self._completion(result, self._tags.pop(result.ticket, None)) for result in results]
             timeout_s -= _WAIT_S
             if timeout_s <= 0:
@@ -340,7 +279,7 @@ class Engine:
         return [bos] if bos is not None and (self._model.add_bos or not ids) else []
 
     def _tokens(self, prompt: Prompt) -> npt.NDArray[np.int64]:
-        return _ids(self.encode(prompt))
+        return token_array(self.encode(prompt))
 
     def _submit(self, request: Request, channel: int) -> int:
         return self._submit_tokens(self._tokens(request.prompt), request, channel)
@@ -354,16 +293,9 @@ class Engine:
             self._give_text()
             return self._native.submit(
                 tokens,
-                max_new_tokens=options.max_new_tokens,
-                temperature=options.temperature,
-                top_k=options.top_k,
-                top_p=options.top_p,
-                min_p=options.min_p,
-                repetition_penalty=options.repetition_penalty,
-                seed=options.seed,
+                **options.model_dump(exclude={"stop"}),
                 sample=request.sample,
                 stop=[text.encode(errors="surrogatepass") for text in options.stop if text],
-                ignore_eos=options.ignore_eos,
                 stream=stream,
                 log_probs=request.log_probs,
                 trim_space=trim and getattr(self.tokenizer, "adds_prefix_space", False),
@@ -372,7 +304,7 @@ class Engine:
 
     def _submit_score(self, tokens: Sequence[int], channel: int) -> int:
         with _translated(None):
-            return self._native.submit(_ids(tokens), task="score", channel=channel)
+            return self._native.submit(token_array(tokens), task="score", channel=channel)
 
     def _give_text(self) -> None:
         if self._has_text:
@@ -397,8 +329,8 @@ class Engine:
         costs: list[npt.NDArray[np.float32]] = []
         for cost in self._pipeline(windows(), self._submit_score, _cost):
             costs.append(cost)
-            yield from _finished_scores(parts, costs)
-        yield from _finished_scores(parts, costs)
+            yield from finished_scores(parts, costs)
+        yield from finished_scores(parts, costs)
 
     def _pipeline(
         self,
@@ -408,43 +340,20 @@ class Engine:
         refuse: Callable[[Item, DataError], Out] | None = None,
         ordered: bool = True,
     ) -> Iterator[Out]:
-        """Submit items a bounded number ahead; yield what `finish` makes of their results, in order or as they come."""
-        ahead = 4 * self._slots + 16
-        order: deque[int] = deque()  # tickets not yet yielded, in input order
-        under_way: dict[int, Item] = {}
-        ready: dict[int, Out] = {}
         with self._channel() as channel:
-            for item in items:
-                try:
-                    ticket = submit(item, channel)
-                    under_way[ticket] = item
-                except DataError as error:
-                    if refuse is None:
-                        raise
-                    ticket = next(self._refusals)
-                    ready[ticket] = refuse(item, error)
-                order.append(ticket)
-                while True:
-                    self._receive(channel, under_way, ready, finish, wait=len(order) >= ahead and not ready)
-                    yield from _take(order, ready, ordered)
-                    if len(order) < ahead:
-                        break
-            while order:
-                self._receive(channel, under_way, ready, finish, wait=True)
-                yield from _take(order, ready, ordered)
+            yield from run_ahead(
+                items,
+                submit=lambda item: submit(item, channel),
+                receive=lambda wait: self._results(channel, _WAIT_S if wait else 0.0),
+                finish=finish,
+                refuse=refuse,
+                ordered=ordered,
+                ahead=4 * self._slots + 16,
+            )
 
-    def _receive(
-        self,
-        channel: int,
-        under_way: dict[int, Item],
-        ready: dict[int, Out],
-        finish: Callable[[_native.Result, Item], Out],
-        wait: bool,
-    ) -> None:
+    def _results(self, channel: int, timeout_s: float) -> list[_native.Result]:
         with _translated(None):
-            results = self._native.collect(channel=channel, timeout_s=_WAIT_S if wait and under_way else 0.0)
-        for result in results:
-            ready[result.ticket] = finish(result, under_way.pop(result.ticket))
+            return self._native.collect(channel=channel, timeout_s=timeout_s)
 
     @contextmanager
     def _channel(self) -> Iterator[int]:
@@ -474,53 +383,10 @@ class Engine:
         )
 
 
-def _take(order: deque[int], ready: dict[int, Out], ordered: bool) -> Iterator[Out]:
-    if ordered:
-        while order and order[0] in ready:
-            yield ready.pop(order.popleft())
-        return
-    for ticket in list(ready):
-        order.remove(ticket)
-        yield ready.pop(ticket)
-
-
 def _cost(result: _native.Result, _: object) -> npt.NDArray[np.float32]:
     if result.error:
         raise DataError(result.error)
     return result.take_log_probs()
-
-
-def _finished_scores(parts: deque[tuple[int, int]], costs: list[npt.NDArray[np.float32]]) -> Iterator[Score]:
-    while parts and parts[0][1] <= len(costs):
-        size, windows = parts.popleft()
-        log_probs = np.concatenate(costs[:windows]) if windows else np.zeros(0, np.float32)
-        del costs[:windows]
-        yield Score(-float(log_probs.sum(dtype=np.float64)), log_probs.size, size, log_probs)
-
-
-def _refusal(ticket: int, request: Request, error: DataError) -> Completion:
-    now_ns = time.monotonic_ns()
-    none, no_times = np.zeros(0, np.float32), np.zeros(0, np.int64)
-    return Completion(
-        ticket, request.tag, [], "", "invalid_input", 0, str(error), now_ns, now_ns, 0, now_ns, no_times, none
-    )
-
-
-def _ids(tokens: Sequence[int]) -> npt.NDArray[np.int64]:
-    try:
-        ids = np.asarray(tokens if len(tokens) else np.zeros(0, np.int64))
-        if ids.ndim == 1 and ids.dtype.kind in "iu":
-            return ids.astype(np.int64)
-    except (OverflowError, ValueError, TypeError):
-        pass
-    raise DataError("prompt: expected text or a flat list of token ids")
-
-
-def _byte_ids(text: str) -> list[int]:
-    try:
-        return list(text.encode())
-    except UnicodeEncodeError as error:
-        raise DataError(f"text: lone surrogate at character {error.start}; expected valid Unicode") from None
 
 
 def _cores() -> int:

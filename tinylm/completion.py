@@ -1,0 +1,199 @@
+"""What goes into the engine and what comes out of it, and the small steps between text and token ids.
+
+Must not know the extension: tinylm.engine is the only module that does, and re-exports the public names.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from tinylm.config import GenerateOptions, ModelConfig
+from tinylm.errors import DataError
+
+__all__ = ["Completion", "EngineInfo", "EngineStats", "FinishReason", "Prompt", "Request", "Score"]
+
+FinishReason = Literal["stop", "length", "context_full", "invalid_input", "cancelled"]
+Prompt = str | Sequence[int]
+Item = TypeVar("Item")
+Out = TypeVar("Out")
+
+
+class _Ticketed(Protocol):
+    @property
+    def ticket(self) -> int: ...
+
+
+Answer = TypeVar("Answer", bound=_Ticketed)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One text to make."""
+
+    prompt: Prompt
+    options: GenerateOptions = GenerateOptions()
+    sample: int = 0
+    tag: object = None
+    log_probs: bool = False
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What became of one request. Times are those of `time.monotonic_ns`; 0: never happened."""
+
+    ticket: int
+    tag: object
+    token_ids: list[int]
+    text: str
+    finish_reason: FinishReason
+    prompt_tokens: int
+    error: str | None
+    submitted_ns: int
+    started_ns: int
+    first_token_ns: int
+    finished_ns: int
+    token_times_ns: npt.NDArray[np.int64]
+    log_probs: npt.NDArray[np.float32]
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens made, the end-of-text token not counted."""
+        return len(self.token_ids)
+
+
+@dataclass(frozen=True)
+class Score:
+    """What one text costs the model: its tokens after BOS, and EOS."""
+
+    nats: float
+    tokens: int
+    bytes: int
+    log_probs: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """Facts of a running engine."""
+
+    isa: str
+    precision: str
+    replicas: int
+    threads_per_replica: int
+    max_batch: int
+    weights_bytes: int
+    kv_bytes: int
+    buffer_bytes: int
+    context_length: int
+    vocab_size: int
+    model_digest: str
+    config: ModelConfig
+    provenance: dict[str, Any]
+    prefix_sharing: bool = True  # equal beginnings of prompts are read once and copied between slots
+
+
+@dataclass(frozen=True)
+class EngineStats:
+    """Work since the start, summed over replicas; the parts of a step are those of each replica's first thread."""
+
+    steps: int
+    rows: int
+    new_tokens: int
+    busy_ns: int
+    gemm_ns: int
+    attention_ns: int
+    head_ns: int
+    sampling_ns: int
+    rest_ns: int
+
+
+def token_array(tokens: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Return the ids as int64 (T); DataError if they are no flat list of integers."""
+    try:
+        ids = np.asarray(tokens if len(tokens) else np.zeros(0, np.int64))
+        if ids.ndim == 1 and ids.dtype.kind in "iu":
+            return ids.astype(np.int64)
+    except (OverflowError, ValueError, TypeError):
+        pass
+    raise DataError("prompt: expected text or a flat list of token ids")
+
+
+def byte_ids(text: str) -> list[int]:
+    """Return the UTF-8 bytes of `text`; DataError at a lone surrogate."""
+    try:
+        return list(text.encode())
+    except UnicodeEncodeError as error:
+        raise DataError(f"text: lone surrogate at character {error.start}; expected valid Unicode") from None
+
+
+def run_ahead(
+    items: Iterator[Item],
+    *,
+    submit: Callable[[Item], int],
+    receive: Callable[[bool], Sequence[Answer]],
+    finish: Callable[[Answer, Item], Out],
+    refuse: Callable[[Item, DataError], Out] | None,
+    ordered: bool,
+    ahead: int,
+) -> Iterator[Out]:
+    """Submit items while at most `ahead` are not yet yielded; yield their outcomes, in order or as they come.
+
+    Args: submit: returns the item's ticket. receive: returns finished answers, waiting for some if told to.
+          refuse: makes the outcome of an item whose submission raises DataError; None: the error goes on.
+    """
+    order: deque[int] = deque()  # tickets not yet yielded, in input order
+    under_way: dict[int, Item] = {}
+    ready: dict[int, Out] = {}
+    refusals = itertools.count(-1, -1)
+
+    def advance(wait: bool) -> Iterator[Out]:
+        for answer in receive(wait and bool(under_way)):
+            ready[answer.ticket] = finish(answer, under_way.pop(answer.ticket))
+        if ordered:
+            while order and order[0] in ready:
+                yield ready.pop(order.popleft())
+        else:
+            for ticket in list(ready):
+                order.remove(ticket)
+                yield ready.pop(ticket)
+
+    for item in items:
+        try:
+            ticket = submit(item)
+            under_way[ticket] = item
+        except DataError as error:
+            if refuse is None:
+                raise
+            ticket = next(refusals)
+            ready[ticket] = refuse(item, error)
+        order.append(ticket)
+        yield from advance(False)
+        while len(order) >= ahead:
+            yield from advance(True)
+    while order:
+        yield from advance(True)
+
+
+def finished_scores(parts: deque[tuple[int, int]], costs: list[npt.NDArray[np.float32]]) -> Iterator[Score]:
+    """Yield the scores of the texts whose windows all have their costs, and forget those."""
+    while parts and parts[0][1] <= len(costs):
+        size, windows = parts.popleft()
+        log_probs = np.concatenate(costs[:windows]) if windows else np.zeros(0, np.float32)
+        del costs[:windows]
+        yield Score(-float(log_probs.sum(dtype=np.float64)), log_probs.size, size, log_probs)
+
+
+def refusal_of(ticket: int, request: Request, error: DataError) -> Completion:
+    """Return the completion of a request that never reaches the engine."""
+    now_ns = time.monotonic_ns()
+    none, no_times = np.zeros(0, np.float32), np.zeros(0, np.int64)
+    return Completion(
+        ticket, request.tag, [], "", "invalid_input", 0, str(error), now_ns, now_ns, 0, now_ns, no_times, none
+    )
