@@ -139,6 +139,22 @@ def test_what_does_not_fit_is_refused_with_the_reason(case: str, tmp_path: Path)
         read_hf(tmp_path)
 
 
+_WORD_PIECES = json.dumps(
+    {
+        "version": "1.0",
+        "added_tokens": [],
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
+        "model": {
+            "type": "WordPiece",
+            "unk_token": "[UNK]",
+            "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100,
+            "vocab": {"[UNK]": 0, "a": 1},
+        },
+    }
+).encode()
+
+
 def _files() -> dict[str, tuple[str, bytes | None]]:
     """Return case → (file of the folder, its new content or None to remove it)."""
     return {
@@ -163,6 +179,7 @@ def _files() -> dict[str, tuple[str, bytes | None]]:
         "tokenizer empty": ("tokenizer.json", b""),
         "tokenizer not json": ("tokenizer.json", b"{]"),
         "tokenizer of another kind": ("tokenizer.json", b'{"version": "1.0"}'),
+        "tokenizer of word pieces": ("tokenizer.json", _WORD_PIECES),
     }
 
 

@@ -6,6 +6,7 @@ import json
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def test_what_is_not_a_model_is_named(name: str, tmp_path: Path) -> None:
         inspect_file(tmp_path / name)
 
 
-def onnx_edit(change: Callable[[object], None]) -> Callable[[bytes], bytes]:
+def onnx_edit(change: Callable[[Any], None]) -> Callable[[bytes], bytes]:
     """Return a function that decodes a graph, changes it, and encodes it again."""
 
     def apply(data: bytes) -> bytes:
@@ -100,21 +101,64 @@ def onnx_edit(change: Callable[[object], None]) -> Callable[[bytes], bytes]:
     return apply
 
 
+def first_constant(**changes: object) -> Callable[[bytes], bytes]:
+    """Return a function that changes fields of the first weight of a graph."""
+
+    def change(model: Any) -> None:
+        tensor = model.graph.initializer[0]
+        for name, value in changes.items():
+            if name == "dims":
+                del tensor.dims[:]
+                tensor.dims.extend(value)
+            else:
+                setattr(tensor, name, value)
+
+    return onnx_edit(change)
+
+
+def stated_config(text: str) -> Callable[[bytes], bytes]:
+    return onnx_edit(lambda model: setattr(model.metadata_props[0], "value", text))
+
+
+def config_with(**changes: object) -> Callable[[bytes], bytes]:
+    return stated_config(json.dumps(CONFIG.model_dump(mode="json") | changes))
+
+
 BAD_ONNX: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda _: b"",
+    "one byte": lambda data: data[:1],
     "text": lambda _: b"not a graph",
     "zeros": lambda data: bytes(len(data)),
+    "all ones": lambda data: b"\xff" * len(data),
     "random": lambda data: np.random.default_rng(0).bytes(len(data)),
     "half": lambda data: data[: len(data) // 2],
+    "one byte short": lambda data: data[:-1],
+    "one byte long": lambda data: data + b"\x0a",
+    "a safetensors file": lambda _: (2).to_bytes(8, "little") + b"{}",
+    "a GGUF file": lambda _: b"GGUF" + bytes(60),
     "length lies": lambda data: data[:4] + b"\xff\xff\xff\xff\x0f" + data[4:],
-    "no graph": onnx_edit(lambda model: model.ClearField("graph")),  # type: ignore[attr-defined]
-    "no nodes": onnx_edit(lambda model: model.graph.ClearField("node")),  # type: ignore[attr-defined]
-    "no outputs": onnx_edit(lambda model: model.graph.ClearField("output")),  # type: ignore[attr-defined]
-    "no version": onnx_edit(lambda model: model.ClearField("ir_version")),  # type: ignore[attr-defined]
-    "negative shape": onnx_edit(lambda m: m.graph.initializer[0].dims.__setitem__(0, -5)),  # type: ignore[attr-defined]
-    "shape lies": onnx_edit(lambda m: m.graph.initializer[0].dims.__setitem__(0, 1 << 40)),  # type: ignore[attr-defined]
-    "config damaged": onnx_edit(lambda m: setattr(m.metadata_props[0], "value", "{")),  # type: ignore[attr-defined]
-    "config of nonsense": onnx_edit(lambda m: setattr(m.metadata_props[0], "value", "[1]")),  # type: ignore[attr-defined]
+    "length of 2^63": lambda data: data + b"\x3a" + b"\xff" * 9 + b"\x01",
+    "endless number": lambda data: data + b"\x08" + b"\xff" * 20,
+    "group opened": lambda data: data + b"\x0b",
+    "wire type 7": lambda data: data + b"\x0f",
+    "no graph": onnx_edit(lambda model: model.ClearField("graph")),
+    "no nodes": onnx_edit(lambda model: model.graph.ClearField("node")),
+    "no outputs": onnx_edit(lambda model: model.graph.ClearField("output")),
+    "no version": onnx_edit(lambda model: model.ClearField("ir_version")),
+    "negative shape": first_constant(dims=[-5, 32]),
+    "shape lies": first_constant(dims=[1 << 40]),
+    "shape wraps": first_constant(dims=[1 << 32, 1 << 32]),
+    "shape of 2^62": first_constant(dims=[1 << 62]),
+    "bytes missing": first_constant(raw_data=b"\0" * 7),
+    "type unknown": first_constant(data_type=999),
+    "type negative": first_constant(data_type=-1),
+    "config cut off": stated_config("{"),
+    "config empty": stated_config(""),
+    "config a list": stated_config("[1]"),
+    "config deep": stated_config("[" * 100_000),
+    "config with width 0": config_with(d_model=0),
+    "config with 3 kv heads": config_with(n_kv_heads=3),
+    "config with more": config_with(surprise=1),
 }
 
 

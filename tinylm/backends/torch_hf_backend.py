@@ -34,9 +34,7 @@ class TransformersBackend(StepBackend):
         transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         kind = getattr(transformers, layout.architecture)
         config = kind.config_class.from_dict(settings_for(model.config, model.bos_id, model.eos_id))
-        tensors = {
-            name: to_tensor(rows) for name, rows in to_theirs(layout, model.config, model.weights).items()
-        }
+        tensors = {name: to_tensor(rows) for name, rows in to_theirs(layout, model.config, model.weights).items()}
         self._model, report = kind.from_pretrained(
             None, config=config, state_dict=tensors, output_loading_info=True, attn_implementation="eager"
         )

@@ -38,6 +38,7 @@ def find_hf_tokenizer(place: Path, settings: dict[str, Any], vocab_size: int) ->
     path = _tokenizer_file(place)
     model = _from_vocab_and_merges(path.parent) if path.name == "vocab.json" else read_file(path)
     tokenizer = load_tokenizer(model)
+    tokenizer.token_bytes()  # says now, not at the first story, if the tokenizer is of a kind that has no bytes
     if tokenizer.vocab_size > vocab_size:
         raise DataError(f"{path}: {tokenizer.vocab_size} tokens, the model has {vocab_size}; this is another model's")
     folder = path.parent
@@ -77,7 +78,7 @@ def _from_vocab_and_merges(folder: Path) -> bytes:
     try:
         vocab = json.loads(read_file(folder / "vocab.json"))
         lines = read_file(folder / "merges.txt").decode().split("\n")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{folder}: vocab.json or merges.txt is damaged ({error})") from None
     if not isinstance(vocab, dict) or not all(type(token) is int for token in vocab.values()):
         raise FormatError(f"{folder / 'vocab.json'}: expected an object of token → id")
@@ -114,12 +115,13 @@ def _adds_bos(folder: Path, model: bytes, kind: TokenizerKind) -> bool:
         return True
     processor = json.loads(model).get("post_processor") or {}
     steps = processor.get("processors", [processor])
-    return any(step.get("type") == "TemplateProcessing" and "SpecialToken" in step["single"][0] for step in steps)
+    templates = [step["single"] for step in steps if step.get("type") == "TemplateProcessing"]
+    return any(template and "SpecialToken" in template[0] for template in templates)
 
 
 def _optional_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

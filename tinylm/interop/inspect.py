@@ -218,7 +218,7 @@ def _onnx(path: Path) -> FileReport:
         return _report(path, "ONNX", architecture, tensors, size, tokenizer=tokenizer, provenance=provenance)
     try:
         config = parse(ModelConfig, json.loads(stated), str(path))
-    except (ConfigError, ValueError, TypeError) as error:
+    except (ConfigError, ValueError, TypeError, RecursionError) as error:
         raise FormatError(f"{path}: tinylm.config in its metadata: {error}") from None
     report = _report(
         path, "ONNX", architecture, tensors, size, config=config, tokenizer=tokenizer, provenance=provenance

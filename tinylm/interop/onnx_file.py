@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tinylm.errors import ConfigError, FormatError
 from tinylm.interop.checkpoint import read_file
@@ -41,14 +42,7 @@ def read_onnx(path: Path) -> OnnxFacts:
         raise FormatError(f"{path}: not an ONNX file, or damaged ({error})") from None
     if not model.ir_version or not model.graph.node or not model.graph.output:
         raise FormatError(f"{path}: no graph inside; not an ONNX file, or cut off")
-    constants = {}
-    for tensor in model.graph.initializer:
-        shape = tuple(tensor.dims)
-        size = len(tensor.raw_data) or 4 * (len(tensor.float_data) + len(tensor.int32_data)) + 8 * len(
-            tensor.int64_data
-        )
-        _check_size(path, tensor.name, shape, len(tensor.raw_data))
-        constants[tensor.name] = (shape, size, onnx.TensorProto.DataType.Name(tensor.data_type).lower())
+    constants = {tensor.name: _constant(path, tensor, onnx.TensorProto.DataType) for tensor in model.graph.initializer}
     return OnnxFacts(
         producer=model.producer_name,
         opset=max((entry.version for entry in model.opset_import if not entry.domain), default=0),
@@ -60,6 +54,27 @@ def read_onnx(path: Path) -> OnnxFacts:
     )
 
 
-def _check_size(path: Path, name: str, shape: tuple[int, ...], raw_bytes: int) -> None:
-    if any(size < 0 for size in shape) or raw_bytes % max(math.prod(shape), 1):
-        raise FormatError(f"{path}: constant {name} of shape {shape} holds {raw_bytes} bytes")
+# Bytes of one element, for the types that models' weights have.
+_ITEM_BYTES = {
+    "FLOAT": 4,
+    "FLOAT16": 2,
+    "BFLOAT16": 2,
+    "DOUBLE": 8,
+    "INT8": 1,
+    "UINT8": 1,
+    "INT32": 4,
+    "INT64": 8,
+    "BOOL": 1,
+}
+
+
+def _constant(path: Path, tensor: Any, types: Any) -> tuple[tuple[int, ...], int, str]:
+    """Return shape, stored bytes and type of one constant; weights kept in another file count no bytes here."""
+    if tensor.data_type not in types.values():
+        raise FormatError(f"{path}: constant {tensor.name} has unknown type {tensor.data_type}")
+    kind, shape, raw_bytes = types.Name(tensor.data_type), tuple(tensor.dims), len(tensor.raw_data)
+    expected = math.prod(shape) * _ITEM_BYTES.get(kind, 0)
+    if any(size < 0 for size in shape) or (raw_bytes and expected and raw_bytes != expected):
+        raise FormatError(f"{path}: constant {tensor.name} of shape {shape} and type {kind} holds {raw_bytes} bytes")
+    listed_bytes = 4 * (len(tensor.float_data) + len(tensor.int32_data)) + 8 * len(tensor.int64_data)
+    return shape, raw_bytes or listed_bytes, kind.lower()
