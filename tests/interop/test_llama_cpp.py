@@ -23,7 +23,7 @@ def test_llama_cpp_tells_the_same_story(dtype: str, shared_data: Path, tmp_path:
     f32 = llama_cpp.GGML_TYPE_F32  # the cache's usual half precision would blur ties
     theirs = llama_cpp.Llama(str(tmp_path / "model.gguf"), n_ctx=256, verbose=False, type_k=f32, type_v=f32)
     ours = open_backend("native", model)
-    for prompt in ("Once upon a time", "Lily and  Tom", 'The naïve dog said "Hi!"\n'):
+    for prompt in ("Once upon a time", "Lily and Tom", 'The naïve dog said "Hi!"\n'):
         tokens = theirs.tokenize(prompt.encode(), add_bos=True, special=False)
         assert tokens == LoadedModel.read(model).prompt_tokens(prompt)
         told = theirs.create_completion(tokens, max_tokens=150, temperature=0.0, repeat_penalty=1.0)

@@ -9,7 +9,8 @@ import torch
 
 from tinylm.backends.base import FloatArray, LoadedModel, StepBackend
 from tinylm.backends.torch_backend import to_tensor
-from tinylm.backends.transformers_layouts import layout_for, settings_for, to_theirs
+from tinylm.backends.transformers_layouts import layout_for, to_theirs
+from tinylm.backends.transformers_settings import settings_for
 from tinylm.errors import ConfigError
 
 __all__ = ["TransformersBackend"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from tinylm.config import ModelConfig
 from tinylm.errors import DataError, FormatError
 from tinylm.modelfile import weight_shapes
 
-__all__ = ["LAYOUTS", "Layout", "Part", "layout_for", "settings_for", "to_ours", "to_theirs"]
+__all__ = ["LAYOUTS", "Layout", "Part", "is_windowed", "layout_for", "to_ours", "to_theirs"]
 
 FloatArray = NDArray[np.float32]
 Weights = dict[str, FloatArray]
@@ -126,9 +126,6 @@ LAYOUTS: dict[str, Layout] = {
     )
 }
 
-# Activations that their plain feed-forward knows, by our name.
-_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu2": "relu2", "swiglu": "silu"}
-
 
 def layout_for(config: ModelConfig) -> Layout:
     """Return the transformers class that computes exactly what this model computes.
@@ -150,10 +147,10 @@ def _rms_class(config: ModelConfig) -> str:
     if config.position != "rope" or config.parallel_residual or config.rotary_fraction != 1:
         return ""
     if config.activation != "swiglu":
-        return "" if config.qk_norm or _windowed(config) else "ArceeForCausalLM"
+        return "" if config.qk_norm or is_windowed(config) else "ArceeForCausalLM"
     if config.qk_norm:
         return "" if config.bias else "Qwen3ForCausalLM"
-    if not _windowed(config):
+    if not is_windowed(config):
         return "LlamaForCausalLM"
     everywhere = len(set(config.local_layers)) == config.n_layers
     return "MistralForCausalLM" if everywhere and not config.bias else "Qwen2ForCausalLM"
@@ -164,126 +161,15 @@ def _layer_norm_class(config: ModelConfig) -> str:
     if config.activation == "swiglu" or config.qk_norm or not same_heads:
         return ""
     if config.position == "rope":
-        return "" if _windowed(config) else "GPTNeoXForCausalLM"
+        return "" if is_windowed(config) else "GPTNeoXForCausalLM"
     if config.parallel_residual:
         return ""
-    return "GPTNeoForCausalLM" if _windowed(config) else "GPT2LMHeadModel"
+    return "GPTNeoForCausalLM" if is_windowed(config) else "GPT2LMHeadModel"
 
 
-def _windowed(config: ModelConfig) -> bool:
+def is_windowed(config: ModelConfig) -> bool:
+    """Return whether some layer sees less than the whole context."""
     return bool(config.local_window and config.local_layers) and config.local_window < config.context_length
-
-
-def settings_for(config: ModelConfig, bos_id: int | None, eos_id: int | None) -> dict[str, Any]:
-    """Return the config.json under which transformers builds this model; raises as `layout_for`."""
-    layout = layout_for(config)
-    common = {
-        "architectures": [layout.architecture],
-        "model_type": layout.model_type,
-        "vocab_size": config.vocab_size,
-        "tie_word_embeddings": config.tied_embeddings,
-        "bos_token_id": bos_id,
-        "eos_token_id": eos_id,
-        "pad_token_id": None,
-        "dtype": "float32",
-        "use_cache": True,
-    }
-    match layout.model_type:
-        case "gpt2":
-            return common | _gpt2_settings(config)
-        case "gpt_neo":
-            return common | _gpt_neo_settings(config)
-        case "gpt_neox":
-            return common | _gpt_neox_settings(config)
-        case _:
-            return common | _llama_settings(config, layout)
-
-
-def _llama_settings(config: ModelConfig, layout: Layout) -> dict[str, Any]:
-    settings: dict[str, Any] = {
-        "hidden_size": config.d_model,
-        "intermediate_size": config.d_ff,
-        "num_hidden_layers": config.n_layers,
-        "num_attention_heads": config.n_heads,
-        "num_key_value_heads": config.n_kv_heads,
-        "head_dim": config.head_width,
-        "hidden_act": _ACTIVATIONS[config.activation],
-        "max_position_embeddings": config.context_length,
-        "rms_norm_eps": config.norm_eps,
-        "rope_theta": config.rope_theta,  # where transformers 4 looks; 5 reads the next line
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
-    }
-    if layout.model_type == "mistral":
-        return settings | {"sliding_window": config.local_window}
-    if layout.model_type in ("qwen2", "qwen3"):
-        return settings | _qwen_windows(config)
-    return settings | {"attention_bias": config.bias, "mlp_bias": config.bias}
-
-
-def _qwen_windows(config: ModelConfig) -> dict[str, Any]:
-    if not _windowed(config):
-        return {"attention_bias": False, "use_sliding_window": False}
-    kinds = {True: "sliding_attention", False: "full_attention"}
-    return {
-        "attention_bias": False,
-        "use_sliding_window": True,
-        "sliding_window": config.local_window,
-        "layer_types": [kinds[i in config.local_layers] for i in range(config.n_layers)],
-    }
-
-
-def _gpt2_settings(config: ModelConfig) -> dict[str, Any]:
-    return {
-        "n_positions": config.context_length,
-        "n_embd": config.d_model,
-        "n_layer": config.n_layers,
-        "n_head": config.n_heads,
-        "n_inner": config.d_ff,
-        "activation_function": _ACTIVATIONS[config.activation],
-        "layer_norm_epsilon": config.norm_eps,
-        "attn_pdrop": 0.0,
-        "embd_pdrop": 0.0,
-        "resid_pdrop": 0.0,
-    }
-
-
-def _gpt_neo_settings(config: ModelConfig) -> dict[str, Any]:
-    kinds = ["local" if i in config.local_layers else "global" for i in range(config.n_layers)]
-    return {
-        "hidden_size": config.d_model,
-        "intermediate_size": config.d_ff,
-        "num_layers": config.n_layers,
-        "num_heads": config.n_heads,
-        "max_position_embeddings": config.context_length,
-        "attention_types": [[kinds, 1]],
-        "window_size": config.local_window,
-        "activation_function": _ACTIVATIONS[config.activation],
-        "layer_norm_epsilon": config.norm_eps,
-        "attention_dropout": 0.0,
-        "embed_dropout": 0.0,
-        "resid_dropout": 0.0,
-    }
-
-
-def _gpt_neox_settings(config: ModelConfig) -> dict[str, Any]:
-    return {
-        "hidden_size": config.d_model,
-        "intermediate_size": config.d_ff,
-        "num_hidden_layers": config.n_layers,
-        "num_attention_heads": config.n_heads,
-        "max_position_embeddings": config.context_length,
-        "hidden_act": _ACTIVATIONS[config.activation],
-        "layer_norm_eps": config.norm_eps,
-        "use_parallel_residual": config.parallel_residual,
-        "attention_bias": True,
-        "rotary_pct": config.rotary_fraction,  # where transformers 4 looks; 5 reads rope_parameters
-        "rotary_emb_base": config.rope_theta,
-        "rope_parameters": {
-            "rope_type": "default",
-            "rope_theta": config.rope_theta,
-            "partial_rotary_factor": config.rotary_fraction,
-        },
-    }
 
 
 def to_theirs(layout: Layout, config: ModelConfig, weights: Mapping[str, FloatArray]) -> Weights:

@@ -34,9 +34,11 @@ _GELU_NOTE = (
 def check_gguf(config: ModelConfig, tokenizer: Tokenizer | None) -> list[str]:
     """Return notes on an export; DataError naming what llama.cpp's architectures lack."""
     architecture = _architecture(config)
+    notes: list[str] = []
     if tokenizer is not None:
         _check_tokenizer(tokenizer)
-    notes = [_GELU_NOTE] if architecture == "gpt2" and config.activation == "gelu" else []
+        notes += _tokenizer_notes(tokenizer)
+    notes += [_GELU_NOTE] if architecture == "gpt2" and config.activation == "gelu" else []
     if config.position == "sinusoidal":
         notes.append("the fixed sinusoids are written as a learned position table of the same values")
     return notes
@@ -75,6 +77,12 @@ def _check_tokenizer(tokenizer: Tokenizer) -> None:
             raise DataError(f"gguf: tokenizer normalisation {normalizer.name!r} cannot be written; llama.cpp has none")
         return
     _byte_level_settings(tokenizer.serialized())
+
+
+def _tokenizer_notes(tokenizer: Tokenizer) -> list[str]:
+    if tokenizer.kind != "sentencepiece" or not read_normalizer(tokenizer.serialized()).collapse_spaces:
+        return []
+    return ["llama.cpp keeps runs of spaces, which this tokenizer collapses"]
 
 
 def write_gguf(checkpoint: Checkpoint, path: Path, dtype: str) -> None:

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from tinylm.backends.torch_backend import to_tensor
-from tinylm.backends.transformers_layouts import layout_for, settings_for, to_theirs
+from tinylm.backends.transformers_layouts import layout_for, to_theirs
+from tinylm.backends.transformers_settings import settings_for
 from tinylm.config import ModelConfig
 from tinylm.interop.checkpoint import Checkpoint
 from tinylm.interop.tokenizer_json import sentencepiece_json, with_bos_template
