@@ -53,7 +53,9 @@ class TrainingText:
     def novel_spans(self, text: str) -> tuple[int, int]:
         """Return (8-grams of `text` that the training text lacks, all its 8-grams)."""
         hashes = _span_hashes(self._encode(text))
-        return int((~np.isin(hashes, self._hashes)).sum()), len(hashes)
+        # Two look-ups in the sorted index; np.isin would go through all of it for every story (1.4 s each).
+        known = np.searchsorted(self._hashes, hashes, "right") > np.searchsorted(self._hashes, hashes, "left")
+        return int((~known).sum()), len(hashes)
 
     def longest_copy(self, text: str) -> int:
         """Return the words in the longest span of `text` that stands in one training document; 0 below 8."""
