@@ -1,13 +1,13 @@
 """The one exception tree of TinyLM.
 
-    TinyLMError                 anything that TinyLM itself reports         exit code 1
-    ├── UserError               the caller can mend it                      exit code 2
-    │   ├── ConfigError         a setting is wrong: names field, value, allowed range
-    │   ├── DataError           an input file or row is wrong: names file and place
-    │   └── FormatError         a model or checkpoint file is damaged or of another version
-    ├── ArtifactError           the artifact store cannot give or take an artifact
-    ├── EngineError             the native engine refused or failed
-    └── StageError              a pipeline stage could not finish
+TinyLMError                 anything that TinyLM itself reports         exit code 1
+├── UserError               the caller can mend it                      exit code 2
+│   ├── ConfigError         a setting is wrong: names field, value, allowed range
+│   ├── DataError           an input file or row is wrong: names file and place
+│   └── FormatError         a model or checkpoint file is damaged or of another version
+├── ArtifactError           the artifact store cannot give or take an artifact
+├── EngineError             the native engine refused or failed
+└── StageError              a pipeline stage could not finish
 """
 
 from __future__ import annotations
