@@ -9,13 +9,16 @@ PORT ?= 4200
 TOKENS ?= build/tokens
 OUT ?= build/training
 ARGS ?=
+# The engines that `make bench-peers` compares with; one that cannot be installed is a row of the report that says so.
+PEERS := torch==2.13.0 transformers<5 sentencepiece protobuf ctranslate2 openvino-genai optimum-intel[openvino] nncf \
+  onnxruntime-genai onnx-ir llama-cpp-python
 
 NATIVE := setup.py $(shell find native -name '*.cpp' -o -name '*.h' -o -name '*.inl')
 INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
 
 .DEFAULT_GOAL := help
-.PHONY: help install run up test pytest lint types native cli native-test bench bench-smoke bench-training fmt constraints clean
+.PHONY: help install run up test pytest lint types native cli native-test bench bench-smoke bench-peers bench-training fmt constraints clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -63,6 +66,12 @@ bench: install  ## Sweep the newest model and publish the report (ARGS=)
 
 bench-smoke: install  ## The same in half a minute: does it all run?
 	$(PYTHON) -m tinylm bench run --plan quick $(ARGS)
+
+bench-peers: install  ## Compare with other engines, in .venv-peers (ARGS='--rounds 5 --preset llama-20m')
+	@test -x .venv-peers/bin/python || python3 -m venv .venv-peers
+	@for peer in $(PEERS); do .venv-peers/bin/python -m pip install --quiet "$$peer" || echo "not installed: $$peer"; done
+	$(PYTHON) -m tinylm bench limits
+	$(PYTHON) -m tinylm bench peers --env .venv-peers $(ARGS)
 
 bench-training: install  ## Compare the recipe with a plain one (TOKENS= OUT= ARGS=)
 	$(PYTHON) -m tinylm.train.compare '$(TOKENS)' '$(OUT)' $(ARGS)

@@ -83,7 +83,8 @@ def task_runner(runner: Runner, workers: int, address: str | None) -> TaskRunner
             from prefect_dask.task_runners import DaskTaskRunner
 
             local = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
-            return DaskTaskRunner(address=address, cluster_kwargs=None if address else local)
+            dask: TaskRunner[Any] = DaskTaskRunner(address=address, cluster_kwargs=None if address else local)
+            return dask
         if runner == "ray":
             from prefect_ray.task_runners import RayTaskRunner
 

@@ -85,6 +85,22 @@ def find_highest_rate(
     out.result(found)
 
 
+@group.command("limits")
+def bench_limits(artifacts: ArtifactsDir = Path("artifacts"), json_output: Json = False) -> None:
+    """Measure what this machine can do at most; later sweeps show their speed as a share of it."""
+    from tinylm.bench.limits import measure_limits
+    from tinylm.engine import measure_macs, measure_read
+
+    out = Output(json_output)
+    limits = measure_limits(artifacts, measure_macs, measure_read)
+    for threads, peaks in limits.macs_per_s.items():
+        for kind, rate in peaks.items():
+            out.line(f"{threads} threads  {kind:<6} {rate / 1e9:8.1f} GMAC/s")
+        for size, rate in limits.read_bytes_per_s[threads].items():
+            out.line(f"{threads} threads  read {size >> 20:>4} MB per thread {rate / 1e9:8.1f} GB/s")
+    out.result(limits.model_dump(mode="json"))
+
+
 @group.command("peers")
 def bench_peers(
     environment: Annotated[Path, typer.Option("--env", help="The peers' virtual environment.")] = Path(".peers"),

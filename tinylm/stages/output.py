@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinylm.artifacts import MODEL_FILE, ArtifactRef, Store
+from tinylm.bench.limits import stored_limits
 from tinylm.manifest import git_commit, sha256_file
 from tinylm.progress import ProgressReporter
 from tinylm.stages.settings import VERSION, NoSettings, SamplesConfig
@@ -72,7 +73,10 @@ def sweep(
         path, content["model"] = model, sha256_file(model)
 
     def make(folder: Path) -> dict[str, Any]:
-        context = {"git_commit": git_commit(), "model": str(model), "occasion": occasion}
+        context: dict[str, Any] = {"git_commit": git_commit(), "model": str(model), "occasion": occasion}
+        limits = stored_limits(store.root)
+        if limits:
+            context["limits"] = limits.model_dump(mode="json")
         return run_sweep(config, path, folder, progress, context=context, run_cell=run_cell or Sweep.run)
 
     return store.build("sweep", VERSION["sweep"], config, inputs, make, content=content, resumable=True)
