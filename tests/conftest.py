@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Prefect reads its settings when it is first imported, by any test file; see `prefect_environment`.
+os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -51,6 +51,8 @@ def prefect_environment(root: Path, environment: Mapping[str, str]) -> dict[str,
         "PREFECT_HOME": str(root / ".prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
+        # The library's loggers also speak outside of flow runs, where Prefect would warn at every line.
+        "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     }
     return defaults | dict(environment)
 

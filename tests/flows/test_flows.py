@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
@@ -104,9 +105,14 @@ def test_library_log_lines_arrive_in_prefect(first: RunResult) -> None:
     with temporary_settings({PREFECT_LOGGING_TO_API_ENABLED: True}):
         state = pipeline(profile=TOY, settings=("samples.options.seed=3",), return_state=True)
     run_id = state.state_details.flow_run_id
-    with get_client(sync_client=True) as client:
-        logs = client.read_logs(LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id])), limit=200)
-    assert any(line.name.startswith("tinylm") and "stories done" in line.message for line in logs)
+    wanted, deadline_s = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id])), time.monotonic() + 20
+    told = False
+    while not told and time.monotonic() < deadline_s:  # lines are sent in batches, from a thread of their own
+        time.sleep(0.5)
+        with get_client(sync_client=True) as client:
+            logs = client.read_logs(wanted, limit=200)
+        told = any(line.name.startswith("tinylm") and "stories done" in line.message for line in logs)
+    assert told
 
 
 def running_flow(name: str) -> FlowRun:
