@@ -5,7 +5,7 @@
 FUZZ_SECONDS ?= 20
 CLANG ?= $(shell for c in clang++ clang++-19 clang++-18 clang++-17 clang++-16 clang++-15 clang++-14; do command -v $$c && break; done)
 ENGINE := $(basename $(notdir $(wildcard engine/*.cpp)))
-ENGINE_HEADERS := $(wildcard engine/*.h kernels/*.h tests/*.h)
+ENGINE_HEADERS := $(wildcard engine/*.h kernels/*.h kernels/*.inl tests/*.h)
 ENGINE_INCLUDES := -Iengine -Ikernels -Itests -pthread
 
 .PHONY: test-engine asan-engine tsan-engine fuzz replay
