@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -20,25 +21,30 @@ __all__ = ["api", "hold_run", "is_serving", "mark_dead_runs"]
 
 OPEN_STATES = ("RUNNING", "CANCELLING")
 TIMEOUT_S = 10.0
+BUSY_S = 15.0  # how long a server may answer 503: it does while another process writes to its database
 PAGE = 200  # the most that the server's filter calls return at once
 
 
 def api(url: str, path: str, body: Any = None, method: str | None = None) -> Any:
-    """Return the server's JSON answer to one call, None when it has no content.
+    """Return the server's JSON answer to one call, None when it has no content; waits while the server is busy.
 
     Raises: StageError with the server's words when it refuses or does not answer.
     """
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"{url}{path}", data, {"Content-Type": "application/json"}, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
-            content = answer.read()
-    except urllib.error.HTTPError as error:
-        detail = error.read().decode(errors="replace")[:300]
-        raise StageError(f"Prefect server refused {path}: {error.code} {detail}") from None
-    except OSError as error:
-        raise StageError(f"Prefect server at {url} does not answer: {error}") from None
-    return json.loads(content) if content else None
+    patience_s = time.monotonic() + BUSY_S
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+                content = answer.read()
+            return json.loads(content) if content else None
+        except urllib.error.HTTPError as error:
+            detail = error.read().decode(errors="replace")[:300]
+            if error.code != 503 or time.monotonic() > patience_s:
+                raise StageError(f"Prefect server refused {path}: {error.code} {detail}") from None
+            time.sleep(0.25)
+        except OSError as error:
+            raise StageError(f"Prefect server at {url} does not answer: {error}") from None
 
 
 def is_serving(url: str) -> bool:
