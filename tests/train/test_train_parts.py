@@ -20,7 +20,7 @@ from tinylm.train.data import DocumentRows
 from tinylm.train.loss import next_token_loss
 from tinylm.train.optim import AdamW, Group, Muon, orthogonalise
 from tinylm.train.plan import Plan, flops_per_token, settle
-from tinylm.train.schedule import lr_scale, phase_at, phases
+from tinylm.train.schedule import Schedule
 from tinylm.train.workers import GradientWorkers
 
 Make = Callable[..., TrainConfig]
@@ -71,7 +71,7 @@ def test_adamw_equals_pytorchs() -> None:
 
 def test_rate_warms_up_holds_and_falls_to_its_end(tiny_run: Make) -> None:
     config = tiny_run(warmup_share=0.1, decay_share=0.4, final_lr=0.1)
-    rates = [lr_scale(step, 100, config) for step in range(100)]
+    rates = [Schedule.of(100, config).lr_scale(step) for step in range(100)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[9:60] == [1.0] * 51
     assert all(a > b for a, b in itertools.pairwise(rates[60:]))
@@ -80,9 +80,10 @@ def test_rate_warms_up_holds_and_falls_to_its_end(tiny_run: Make) -> None:
 
 def test_rows_double_until_they_fill_the_context(tiny_run: Make) -> None:
     config = tiny_run(short_context=8, short_share=0.5)
-    plan = phases(16, config)
-    assert [phase_at(step, plan).length for step in range(16)] == [8] * 4 + [16] * 4 + [32] * 8
-    assert phases(16, tiny_run(short_context=0)) == [(0, 32)]
+    schedule = Schedule.of(16, config)
+    assert [schedule.phase(step)[1] for step in range(16)] == [8] * 4 + [16] * 4 + [32] * 8
+    assert Schedule.of(16, tiny_run(short_context=0)).phase(15) == (0, 32)
+    assert schedule.cost(2, 9, {8: 1.0, 16: 10.0, 32: 100.0}) == 2 * 1 + 4 * 10 + 1 * 100
 
 
 def test_a_row_is_a_function_of_seed_and_number(tokens_dir: Path) -> None:
@@ -134,13 +135,32 @@ def test_shared_and_accumulated_gradients_are_those_of_the_whole_batch(
         torch.testing.assert_close(p.grad, expected[name], atol=1e-6, rtol=1e-4)
 
 
-def test_a_fooled_calibration_is_corrected_by_the_opening(tiny_run: Make) -> None:
-    config = tiny_run(steps=0, minutes=1.0)
-    plan = Plan(1000, "cpu", False, False, 1, 1, 1, step_s=0.06, first_step_s=0.05, settled=False, matmul_flops=1.0)
-    settled = settle(plan, config, step=100, elapsed_s=2.5)  # half of the calibrated 5 s
-    assert settled.settled
-    assert settled.steps == 100 + round(57.5 / 0.03)
-    assert "0.50 times as long" in settled.reasons[-1]
+@pytest.mark.parametrize("steps", [60, 100, 170])
+@pytest.mark.parametrize("step", [5, 30, 45, 80])
+def test_a_new_number_of_steps_changes_nothing_that_is_past(steps: int, step: int, tiny_run: Make) -> None:
+    config = tiny_run(short_context=8, short_share=0.5, warmup_share=0.02, decay_share=0.5)
+    before = Schedule.of(100, config)
+    after = before.replanned(max(steps, step + 1), step, config)
+    assert [before.phase(at) for at in range(step)] == [after.phase(at) for at in range(step)]
+    rates = [before.lr_scale(at) for at in range(step)] + [after.lr_scale(at) for at in range(step, after.steps)]
+    assert all(a >= b for a, b in itertools.pairwise(rates[2:]))  # no jump up after the warm-up
+    assert after.lr_scale(step) == pytest.approx(before.lr_scale(step))
+    assert rates[-1] == pytest.approx(after.decay_from / (after.steps - after.decay_start))
+
+
+def test_the_run_fits_its_minutes_however_wrong_the_calibration_was(tiny_run: Make) -> None:
+    config = tiny_run(steps=0, minutes=1.0, short_context=8, short_share=0.5)
+    timed_s = {8: 0.02, 16: 0.03, 32: 0.05}
+    plan = Plan(Schedule.of(1500, config), "cpu", False, False, 1, 1, 1, 1.0, timed_s=timed_s, settle_step=150)
+    elapsed_s, step = 0.0, 0
+    while step < plan.steps:
+        slowness = 3.0 if elapsed_s < 10 else 0.6 if elapsed_s < 40 else 1.2  # as on a shared machine
+        elapsed_s += slowness * timed_s[plan.schedule.phase(step)[1]]
+        step += 1
+        if step == plan.settle_step:
+            plan = Plan.from_json(settle(plan, config, step, elapsed_s).to_json())
+    assert 57 < elapsed_s < 66
+    assert "1.20 times as long as calibrated" in plan.reasons[-1]
 
 
 def test_flops_count_the_weights_of_products(tiny_run: Make) -> None:

@@ -9,7 +9,6 @@ import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,6 @@ from tinylm.train.optim import Optimizers
 from tinylm.train.outputs import JsonLines, sample_stories
 from tinylm.train.plan import Plan, flops_per_token, loss_function, make_plan, settle
 from tinylm.train.processes import Processes
-from tinylm.train.schedule import lr_scale, phase_at, phases
 from tinylm.train.scorecard import TrainingText, consistency, score_card
 from tinylm.train.stopping import Stopped, StopSignals
 from tinylm.train.workers import GradientWorkers
@@ -46,7 +44,6 @@ __all__ = ["train"]
 
 _log = logging.getLogger(__name__)
 _METRIC_ROWS = 200  # rows of metrics.jsonl in a whole run, about
-_OPENING_SHARE = 0.1  # of the planned steps; their pace settles the number of steps
 _CARD_PAIRS = 400  # minimal pairs, a hundred of each kind: a share is known to +- 5 %
 _CARD_DOCUMENTS = 50_000  # training documents searched for copies, about 20 bytes of memory a word
 
@@ -142,15 +139,15 @@ class _Run:
         stored = checkpoint.read_plan(path, self.fingerprint)
         if stored is None:
             plan = make_plan(self.config, self.shape, self.processes.count)
-            stored = self.processes.agree(asdict(plan))
-            self._store(Plan(**stored))
-        return Plan(**stored)
+            stored = self.processes.agree(plan.to_json())
+            self._store(Plan.from_json(stored))
+        return Plan.from_json(stored)
 
     def _store(self, plan: Plan) -> None:
         if self.processes.first:
             folder = self.out_dir / "checkpoints"
             folder.mkdir(parents=True, exist_ok=True)
-            checkpoint.write_json(folder / "plan.json", {"fingerprint": self.fingerprint, "plan": asdict(plan)})
+            checkpoint.write_json(folder / "plan.json", {"fingerprint": self.fingerprint, "plan": plan.to_json()})
 
     def loop(self, signals: StopSignals, progress: ProgressReporter) -> None:
         """Take the remaining steps, with evaluations, samples and checkpoints by the clock."""
@@ -177,7 +174,7 @@ class _Run:
             while self.step < self.plan.steps:
                 with signals.held():
                     losses.append(self._step(workers))
-                    if not self.plan.settled and self.step >= self.plan.steps * _OPENING_SHARE:
+                    if self.step == self.plan.settle_step:
                         self._settle()
                         every = max(1, self.plan.steps // _METRIC_ROWS)
                 if self.step % every == 0 or self.step == self.plan.steps:
@@ -192,9 +189,9 @@ class _Run:
                     next_save_s += config.checkpoint_every_s
 
     def _settle(self) -> None:
-        """Fix the number of steps from the run's own pace, and store it before another step is taken."""
+        """Correct the number of steps by the run's own pace, and store it before another step is taken."""
         plan = settle(self.plan, self.config, self.step, self.elapsed_s)
-        self.plan = Plan(**self.processes.agree(asdict(plan)))
+        self.plan = Plan.from_json(self.processes.agree(plan.to_json()))
         self._store(self.plan)
         self.save()
 
@@ -208,7 +205,7 @@ class _Run:
         if config.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
         done_s = clock_s()
-        self.optimizers.step(lr_scale(self.step, plan.steps, config), workers.run)
+        self.optimizers.step(plan.schedule.lr_scale(self.step), workers.run)
         if self.average:
             weights = [weight.detach() for _, weight in self.model.named_parameters()]
             torch._foreach_lerp_(list(self.average.values()), weights, 1 - config.average)
@@ -220,24 +217,24 @@ class _Run:
         return loss
 
     def _batch(self, step: int) -> tuple[int, Tensor]:
-        """Return the row length and the rows (B, length + 1) of a step: a function of seed and step alone."""
-        phase = phase_at(step, phases(self.plan.steps, self.config))
-        if phase.length not in self.rows:
-            self.rows[phase.length] = DocumentRows(self.shard, self.config.seed, phase.length)
-        count = self.config.batch_tokens // phase.length
-        return phase.length, torch.from_numpy(self.rows[phase.length].take((step - phase.first_step) * count, count))
+        """Return the row length and the rows (B, length + 1) of a step: a function of seed, schedule and step."""
+        first, length = self.plan.schedule.phase(step)
+        if length not in self.rows:
+            self.rows[length] = DocumentRows(self.shard, self.config.seed, length)
+        count = self.config.batch_tokens // length
+        return length, torch.from_numpy(self.rows[length].take((step - first) * count, count))
 
     def _report(self, losses: list[float], spent_s: float, task: Task) -> None:
         loss = sum(losses) / len(losses)
         if not math.isfinite(loss):
             raise StageError(f"training diverged: the loss is {loss} at step {self.step}; lower the learning rates")
         speed = len(losses) * self.config.batch_tokens / max(spent_s, 1e-9)
-        length = phase_at(self.step - 1, phases(self.plan.steps, self.config)).length
+        _, length = self.plan.schedule.phase(self.step - 1)
         used = speed * flops_per_token(self.shape, length) / self.plan.matmul_flops / self.plan.processes
         self._note(
             tokens=self.step * self.config.batch_tokens,
             loss_nats=loss,
-            lr_scale=lr_scale(self.step - 1, self.plan.steps, self.config),
+            lr_scale=self.plan.schedule.lr_scale(self.step - 1),
             tokens_per_s=speed,
             elapsed_s=self.elapsed_s,
             flops_utilisation=used,
@@ -349,7 +346,7 @@ class _Run:
             "valid_bits_per_byte": judged.bits_per_byte,
             "valid_tokens": judged.tokens,
             "valid_bytes": judged.bytes,
-            "plan": asdict(self.plan),
+            "plan": self.plan.to_json(),
             "seed": self.config.seed,
             "torch": torch.__version__,
         }

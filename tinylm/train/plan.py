@@ -1,16 +1,20 @@
 """What a run will do on this machine: device, precision, workers, and the number of steps that fits its minutes.
 
-The plan is made once, before the first step, and stored with the checkpoints: a resumed run follows it and so
-ends with the same bits, however fast the machine happens to be that day.
+The plan is made before the first step and stored with the checkpoints. Where the number of steps is given, a resumed
+run ends with the same bits as an uninterrupted one; where minutes are, it is corrected as the run goes on, since a
+shared machine is never as fast in the eighth minute as a few seconds of calibration promised.
 """
 
 from __future__ import annotations
 
+import bisect
+import json
 import logging
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import psutil
 import torch
@@ -22,13 +26,15 @@ from tinylm.model import GPT
 from tinylm.train.config import TrainConfig
 from tinylm.train.loss import next_token_loss
 from tinylm.train.optim import Optimizers
-from tinylm.train.schedule import phases
+from tinylm.train.schedule import Schedule
 from tinylm.train.workers import GradientWorkers, LossFunction
 
 __all__ = ["Plan", "flops_per_token", "loss_function", "machine_speed", "make_plan", "measure_speed", "settle"]
 
 _log = logging.getLogger(__name__)
 _WARMUP_STEPS, _TIMED_STEPS, _TIMED_S = 2, 12, 3.0
+_SETTLE_SHARE = 0.1  # of the steps, between corrections of their number
+_MAX_STEPS = 1 << 40
 _COMPILE_MIN_S = 600.0  # compiling cost 40-55 s on two busy cores (2026-11) and gained a tenth at most
 
 
@@ -36,18 +42,35 @@ _COMPILE_MIN_S = 600.0  # compiling cost 40-55 s on two busy cores (2026-11) and
 class Plan:
     """The choices of one run; plain values, stored as JSON."""
 
-    steps: int
+    schedule: Schedule
     device: str
     bf16: bool
     compiled: bool
     workers: int  # threads with an equal share of the rows each (CPU); 1 on a GPU
     threads: int  # arithmetic threads inside each worker
     processes: int  # torchrun's world size
-    step_s: float  # measured mean seconds per step over the whole run, 0.0 if the steps were given
-    first_step_s: float  # the same for the first, shortest rows
-    settled: bool  # whether `steps` is final: given, or corrected by the run's own opening
     matmul_flops: float  # measured speed of a large matrix product of all workers, per second
     reasons: list[str] = field(default_factory=list)
+    timed_s: dict[int, float] = field(default_factory=dict)  # row length → calibrated seconds of a step
+    settled_step: int = 0  # where `schedule` was last corrected, and the seconds of training until then
+    settled_s: float = 0.0
+    settle_step: int = 0  # where it is corrected next; 0: no more
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.schedule.steps
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as values that JSON gives back unchanged."""
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return values
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Plan:
+        """Return the plan that `to_json` made `values` of."""
+        timed_s = {int(length): seconds for length, seconds in values["timed_s"].items()}
+        return cls(**values | {"schedule": Schedule.from_json(values["schedule"]), "timed_s": timed_s})
 
 
 def make_plan(config: TrainConfig, shape: ModelConfig, processes: int) -> Plan:
@@ -61,42 +84,58 @@ def make_plan(config: TrainConfig, shape: ModelConfig, processes: int) -> Plan:
     compiled = config.compile == "on" or (config.compile == "auto" and device == "cuda" and budget_s >= _COMPILE_MIN_S)
     cores = _cores(config)
     workers = 1 if device == "cuda" or compiled else _workers(config, cores, processes)
+    threads = max(1, cores // workers)
     reasons = [
         f"device {device}, {'bf16' if bf16 else 'f32'}: "
         + ("the chip multiplies bf16 natively" if bf16 else "no native bf16 on this chip, emulation would be slower"),
-        f"{workers} workers x {max(1, cores // workers)} threads for {cores} physical cores",
+        f"{workers} workers x {threads} threads for {cores} physical cores",
         f"compile {'on' if compiled else 'off'} for a run of {config.minutes:g} minutes",
     ]
-    plan = Plan(
-        config.steps, device, bf16, compiled, workers, max(1, cores // workers), processes, 0.0, 0.0, True, 0.0, reasons
-    )
-    torch.set_num_threads(plan.threads)
+    torch.set_num_threads(threads)
     speed = measure_speed(device, bf16, cores)
+    given = Schedule.of(max(1, config.steps), config)
+    plan = Plan(given, device, bf16, compiled, workers, threads, processes, speed, reasons)
     if config.steps:
-        return _with(plan, matmul_flops=speed, reasons=[*reasons, f"{config.steps} steps as asked"])
-    timed = _calibrate(config, shape, plan)
-    step_s = sum(share * timed[length] for length, share in _shares(config).items())
-    steps = max(20, round(budget_s / step_s))
-    reasons.append(f"{steps} steps: {budget_s:.0f} s at {step_s * 1000:.0f} ms measured per step")
+        return _because(plan, f"{config.steps} steps as asked")
+    plan = replace(plan, timed_s=_calibrate(config, shape, plan))
+    steps = _steps_within(budget_s, lambda steps: Schedule.of(steps, config).cost(0, steps, plan.timed_s), at_least=20)
     for reason in reasons:
         _log.info("plan: %s", reason)
-    first_s = timed[config.row_lengths[0]]
-    return _with(
-        plan, steps=steps, step_s=step_s, first_step_s=first_s, settled=False, matmul_flops=speed, reasons=reasons
-    )
+    plan = replace(plan, schedule=Schedule.of(steps, config), settle_step=max(1, round(steps * _SETTLE_SHARE)))
+    return _because(plan, f"{steps} steps: {budget_s:.0f} s at {budget_s / steps * 1000:.0f} ms calibrated per step")
 
 
 def settle(plan: Plan, config: TrainConfig, step: int, elapsed_s: float) -> Plan:
-    """Return the plan with the steps corrected by what the opening steps really took, and settled.
+    """Return the plan with the steps corrected by the pace since the last correction.
 
-    A few seconds of calibration can be fooled by other work; the opening of the run is a longer sample, and
-    the learning rate does not depend on the number of steps yet.
+    Args: elapsed_s: seconds of training up to `step`.
     """
-    pace = elapsed_s / step / plan.first_step_s
-    steps = step + max(20, round((config.minutes * 60 - elapsed_s) / (plan.step_s * pace)))
-    reason = f"{steps} steps after all: the first {step} took {pace:.2f} times as long as calibrated"
+    spent_s, left_s = elapsed_s - plan.settled_s, config.minutes * 60 - elapsed_s
+    pace = spent_s / plan.schedule.cost(plan.settled_step, step, plan.timed_s)
+
+    def seconds_left(steps: int) -> float:
+        return pace * plan.schedule.replanned(steps, step, config).cost(step, steps, plan.timed_s)
+
+    steps = _steps_within(left_s, seconds_left, at_least=step + 20)
+    following = step + max(1, round(steps * _SETTLE_SHARE))
+    plan = replace(
+        plan,
+        schedule=plan.schedule.replanned(steps, step, config),
+        settled_step=step,
+        settled_s=elapsed_s,
+        settle_step=following if following < steps else 0,
+    )
+    return _because(plan, f"{steps} steps at step {step}: the last took {pace:.2f} times as long as calibrated")
+
+
+def _steps_within(budget_s: float, seconds: Callable[[int], float], at_least: int) -> int:
+    """Return the largest number of steps whose `seconds`, which grow with it, fit the budget."""
+    return max(at_least, bisect.bisect_right(range(_MAX_STEPS), budget_s, key=seconds) - 1)
+
+
+def _because(plan: Plan, reason: str) -> Plan:
     _log.info("plan: %s", reason)
-    return _with(plan, steps=steps, step_s=plan.step_s * pace, settled=True, reasons=[*plan.reasons, reason])
+    return replace(plan, reasons=[*plan.reasons, reason])
 
 
 def loss_function(config: TrainConfig, plan: Plan) -> LossFunction:
@@ -141,13 +180,6 @@ def _calibrate(config: TrainConfig, shape: ModelConfig, plan: Plan) -> dict[int,
 
             timed[length] = _seconds(step)
     return timed
-
-
-def _shares(config: TrainConfig) -> dict[int, float]:
-    """Return row length → share of the steps."""
-    plan = phases(1_000_000, config)
-    ends = [*(phase.first_step for phase in plan[1:]), 1_000_000]
-    return {phase.length: (end - phase.first_step) / 1e6 for phase, end in zip(plan, ends, strict=True)}
 
 
 def _seconds(step: Callable[[], None]) -> float:
@@ -211,7 +243,3 @@ def _workers(config: TrainConfig, cores: int, processes: int) -> int:
     if rows == 0 or (config.batch_tokens // config.row_length) % processes:
         raise ConfigError(f"batch_tokens: rows of {config.row_length} cannot be shared by {processes} processes")
     return max(count for count in range(1, cores + 1) if rows % count == 0)
-
-
-def _with(plan: Plan, **changes: object) -> Plan:
-    return Plan(**{**plan.__dict__, **changes})
