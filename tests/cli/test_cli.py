@@ -10,16 +10,17 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_origin
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from tinylm.cli import app
-from tinylm.cli.options import ENGINE, SAMPLING
+from tinylm.cli.options import ENGINE, JOB, SAMPLING
 from tinylm.config import GenerateOptions, ModelConfig
 from tinylm.modelfile import random_weights
 from tinylm.quantize import write_model
+from tinylm.stories import GenerateJob, JobSummary
 
 SHAPE = ModelConfig(vocab_size=259, context_length=64, n_layers=2, n_heads=2, n_kv_heads=2, d_model=32, d_ff=64)
 
@@ -107,6 +108,62 @@ def test_no_sampling_option_lacks_a_flag() -> None:
     assert set(SAMPLING) == set(GenerateOptions.model_fields)
 
 
+def test_job_flags_are_the_fields_of_a_job() -> None:
+    fields = set(GenerateJob.model_fields) - {"prompts", "output", "model", "options", *ENGINE}
+    assert {{"theme": "themes", "column": "columns"}.get(flag, flag) for flag in JOB} == fields
+    for flag, shown in JOB.items():
+        if flag in fields:
+            field = GenerateJob.model_fields[flag]
+            assert shown.default in (str(field.default), "1000 / samples", "none" if field.default is None else "off")
+            assert get_origin(shown.kind) is not Literal or shown.kind == field.annotation
+
+
+def test_generate_passes_every_flag_on(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[GenerateJob] = []
+
+    def generate_file(job: GenerateJob, progress: object) -> JobSummary:
+        del progress
+        seen.append(job)
+        return JobSummary(output=job.output, model_digest="", shards=0)
+
+    monkeypatch.setattr("tinylm.stories.generate_file", generate_file)
+    values = {
+        "samples": 3,
+        "input_format": "csv",
+        "column": "prompt=opening",
+        "extra_fields": "ignore",
+        "max_row_bytes": 2048,
+        "template": "A {cat}",
+        "answer_form": "openai",
+        "shard_rows": 7,
+        "busy": "refuse",
+    }
+    assert {*values, "theme", "preset", "strict", "overwrite"} == set(JOB)
+    flags = [part for flag, value in values.items() for part in (f"--{flag.replace('_', '-')}", value)]
+    base = ("generate", "--model", model, "--out", "o.jsonl")
+    answer(*base, *flags, "--prompts", "p", "--strict", "--overwrite")
+    answer(*base, "--theme", "a", "--theme", "b")
+    answer(*base, "--preset", "bedtime")
+    found = seen[0].model_dump(include=values.keys())
+    assert found == {flag: value for flag, value in values.items() if flag != "column"}
+    assert (seen[0].columns, seen[0].prompts, seen[0].strict, seen[0].overwrite) == (
+        {"prompt": "opening"},
+        ("p",),
+        True,
+        True,
+    )
+    assert (seen[1].themes, seen[2].preset, seen[2].shard_rows) == (("a", "b"), "bedtime", None)
+
+
+def test_bad_job_flags_are_refused(model: Path) -> None:
+    base = ("generate", "--model", model, "--out", "o")
+    assert "field=column" in refused(*base, "--prompts", "p", "--column", "opening")
+    assert "exactly one source" in refused(*base)
+    assert "exactly one source" in refused(*base, "--prompts", "p", "--theme", "a")
+    assert run(*base, "--prompts", "p", "--busy", "perhaps").exit_code == 2
+    assert run(*base, "--prompts", "p", "--shard-rows", "0").exit_code == 2
+
+
 @pytest.mark.parametrize("flag", ["max_new_tokens", "temperature", "top_k", "min_p", "seed"])
 def test_a_flag_of_zero_counts(model: Path, flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[GenerateOptions] = []
@@ -124,7 +181,7 @@ def test_a_flag_of_zero_counts(model: Path, flag: str, monkeypatch: pytest.Monke
 
 def test_generate_shows_every_flag() -> None:
     told = run("generate", "--help").stdout
-    assert [flag for flag in [*SAMPLING, *ENGINE] if f"--{flag.replace('_', '-')}" not in told] == []
+    assert [flag for flag in [*SAMPLING, *ENGINE, *JOB] if f"--{flag.replace('_', '-')}" not in told] == []
 
 
 BAD_MODELS = {

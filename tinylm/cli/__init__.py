@@ -8,7 +8,7 @@ import typer
 
 from tinylm import __version__
 from tinylm.cli import artifacts, bench, doctor, models, pipeline, writing
-from tinylm.cli.base import CommandGroup, set_up_logging
+from tinylm.cli.base import CommandGroup, ignore_signals, set_up_logging
 
 __all__ = ["app", "main"]
 
@@ -51,4 +51,7 @@ doctor.add_to(app)
 
 def main() -> None:
     """Run the command line; the process's exit code tells how it went (0, 1, 2, 130, 143)."""
-    app()
+    try:
+        app()
+    finally:
+        ignore_signals()

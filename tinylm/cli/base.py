@@ -29,12 +29,14 @@ __all__ = [
     "ModelPath",
     "Output",
     "find_model",
+    "ignore_signals",
     "open_store",
     "set_up_logging",
 ]
 
 WORK_FAILED = 1
 AGAIN = "stopped; the same command goes on where it was"
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, last on standard output.")]
 ModelPath = Annotated[
@@ -59,7 +61,7 @@ class CommandGroup(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that `ctx` names."""
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in STOPS[1:]:  # Python itself turns the first into KeyboardInterrupt
             signal.signal(number, _terminate)
         try:
             return super().invoke(ctx)
@@ -78,6 +80,12 @@ class CommandGroup(TyperGroup):
 def _terminate(number: int, frame: FrameType | None) -> None:
     del frame
     raise _Terminated(number)
+
+
+def ignore_signals() -> None:
+    """Let the process end: its work is done or given up, and a late Ctrl-C must not change how that is told."""
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _fail(message: str, code: int) -> None:

@@ -1,8 +1,8 @@
-"""Option groups that several commands share: how text is sampled, how the engine is set up.
+"""Groups of options: how text is sampled, how the engine is set up, what a bulk job reads and writes.
 
-A command takes one parameter, `options` or `engine`; the decorators here show it as one flag per field. The flags
-are written out rather than read off `GenerateOptions`, because that import would cost every `--help` 0.2 s; a test
-holds the two equal.
+A command takes one parameter, `options`, `engine` or `job`; the decorators here show it as one flag per field. The
+flags are written out rather than read off `GenerateOptions` and `GenerateJob`, because that import would cost every
+`--help` 0.2 s; tests hold them equal.
 """
 
 from __future__ import annotations
@@ -11,11 +11,22 @@ import functools
 import inspect
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 
-__all__ = ["ENGINE", "SAMPLING", "EngineSetup", "Precision", "engine_options", "sampling_options"]
+from tinylm.errors import ConfigError
+
+__all__ = [
+    "ENGINE",
+    "JOB",
+    "SAMPLING",
+    "EngineSetup",
+    "Precision",
+    "engine_options",
+    "job_options",
+    "sampling_options",
+]
 
 
 class Precision(StrEnum):
@@ -65,6 +76,23 @@ ENGINE: dict[str, _Flag] = {
     "isa": _Flag(str, "Instruction set: auto, scalar, avx2, avx512, neon.", "auto"),
 }
 
+JOB: dict[str, _Flag] = {
+    "samples": _Flag(int, "Stories for each row.", "1", 1, 1000),
+    "input_format": _Flag(Literal["auto", "txt", "jsonl", "csv", "parquet"], "What the prompts files are.", "auto"),
+    "column": _Flag(list[str], "field=column: where a field is found; repeatable.", "none"),
+    "extra_fields": _Flag(Literal["refuse", "ignore"], "Unknown fields of a .jsonl row.", "refuse"),
+    "max_row_bytes": _Flag(int, "A longer row is a bad row.", "4194304", 1024),
+    "template": _Flag(str, "Prompt with {column} places.", "none"),
+    "theme": _Flag(list[str], "What a story is about, instead of a file; repeatable.", "none"),
+    "preset": _Flag(str, "A named set of openings, instead of a file.", "none"),
+    "answer_form": _Flag(Literal["rows", "openai"], "openai: batch output lines.", "rows"),
+    "shard_rows": _Flag(int, "Input rows in a shard.", "1000 / samples", 1, 1_000_000),
+    "busy": _Flag(Literal["wait", "refuse"], "While another job writes this output.", "wait"),
+    "strict": _Flag(bool, "Refuse the job if one row is bad.", "off"),
+    "overwrite": _Flag(bool, "Replace another job's output.", "off"),
+}
+_JOB_FIELDS = {"theme": "themes", "column": "columns"}  # flags given several times fill fields in the plural
+
 Command = Callable[..., None]
 
 
@@ -82,6 +110,25 @@ def sampling_options(command: Command) -> Command:
 def engine_options(command: Command) -> Command:
     """Show the parameter `engine: EngineSetup` of `command` as one flag per field."""
     return _spread(command, "engine", ENGINE, "Engine", lambda given: EngineSetup(**given))
+
+
+def job_options(command: Command) -> Command:
+    """Show the parameter `job: dict` of `command`, fields of `GenerateJob`, as one flag per field."""
+    return _spread(command, "job", JOB, "Job", _job_fields)
+
+
+def _job_fields(given: dict[str, Any]) -> dict[str, Any]:
+    fields = {_JOB_FIELDS.get(flag, flag): value for flag, value in given.items()}
+    if "columns" in fields:
+        fields["columns"] = dict(_pair(text) for text in fields["columns"])
+    return fields
+
+
+def _pair(text: str) -> tuple[str, str]:
+    field, equals, column = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--column {text!r}: expected field=column, such as prompt=opening")
+    return field, column
 
 
 def _spread(

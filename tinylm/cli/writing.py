@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tinylm.cli.base import ArtifactsDir, Json, ModelPath, Output, find_model, open_store
-from tinylm.cli.options import EngineSetup, Precision, engine_options, sampling_options
+from tinylm.cli.options import EngineSetup, Precision, engine_options, job_options, sampling_options
 from tinylm.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from tinylm.config import GenerateOptions
+    from tinylm.stories import JobSummary
 
 __all__ = ["add_to"]
 
@@ -81,7 +82,9 @@ def _single_stream(engine: EngineSetup) -> dict[str, Any]:
 
 @engine_options
 @sampling_options
+@job_options
 def generate(
+    job: dict[str, Any],
     options: GenerateOptions,
     engine: EngineSetup,
     output: Annotated[
@@ -91,25 +94,15 @@ def generate(
         list[str] | None, typer.Option(help="File, glob, URL or '-'; .txt .jsonl .csv .parquet.")
     ] = None,
     model: ModelPath = None,
-    samples: Annotated[int, typer.Option(min=1, help="Stories for each row.")] = 1,
     precision: Annotated[
         Precision | None, typer.Option(help="Run at this precision.", show_default="the file's")
     ] = None,
-    template: Annotated[str | None, typer.Option(help="Prompt with {column} places.", rich_help_panel="Rows")] = None,
-    theme: Annotated[list[str] | None, typer.Option(help="A theme instead of a file.", rich_help_panel="Rows")] = None,
-    preset: Annotated[str | None, typer.Option(help="A named set of openings.", rich_help_panel="Rows")] = None,
-    column: Annotated[
-        list[str] | None, typer.Option(help="field=column: where a field is found.", rich_help_panel="Rows")
-    ] = None,
-    answer_form: Annotated[str, typer.Option(help="rows, or openai (batch lines).", rich_help_panel="Rows")] = "rows",
     page: Annotated[
         Path | None, typer.Option(help="HTML page of samples and quality figures.", show_default="none")
     ] = None,
     training: Annotated[
         list[str] | None, typer.Option(help="Training text, to count copies on the page.", show_default="none")
     ] = None,
-    strict: Annotated[bool, typer.Option(help="Refuse the job if one row is bad.", rich_help_panel="Rows")] = False,
-    overwrite: Annotated[bool, typer.Option(help="Replace another job's output.", rich_help_panel="Rows")] = False,
     artifacts: ArtifactsDir = Path("artifacts"),
     json_output: Json = False,
 ) -> None:
@@ -117,41 +110,39 @@ def generate(
 
     Exit code 2 when some rows could not be used: they are in the output with the reason, all others answered.
     """
-    from tinylm.config import parse
-    from tinylm.progress import terminal_progress
-    from tinylm.stages import at_precision
-    from tinylm.stories import GenerateJob, generate_file
-
     out = Output(json_output)
-    path = find_model(model, artifacts)
-    if precision is not None:
-        path = at_precision(open_store(artifacts), path, precision.value)
-    settings = {
-        "prompts": prompts or [],
-        "themes": theme or [],
-        "preset": preset,
-        "output": output,
-        "model": str(path),
-        "options": options,
-        "samples": samples,
-        "template": template,
-        "columns": dict(_pair(text) for text in column or []),
-        "answer_form": answer_form,
-        "strict": strict,
-        "overwrite": overwrite,
-        **engine._asdict(),
-    }
-    summary = generate_file(parse(GenerateJob, settings, "generate"), terminal_progress())
-    out.line(
-        f"{summary.answers:,} stories of {summary.rows:,} rows in {summary.output}: {summary.output_tokens:,} tokens, "
-        f"{summary.seconds_s:.1f} s, {summary.tokens_per_s:,.0f} tokens/s, slots {summary.occupancy:.0%} full"
-    )
+    path = _model_at(model, precision, artifacts)
+    work = {"prompts": prompts or [], "output": output, "model": str(path), "options": options}
+    summary = _run_job(work | job | engine._asdict(), out)
     if page is not None:
         _write_page(Path(output), page, training or [])
         out.line(f"page  {page}")
     out.result(summary.model_dump(mode="json"))
     if summary.complaint:
         raise DataError(summary.complaint)
+
+
+def _model_at(model: str | None, precision: Precision | None, artifacts: Path) -> Path:
+    """Return the model's file, converted to `precision` and kept in the store if that is another."""
+    path = find_model(model, artifacts)
+    if precision is None:
+        return path
+    from tinylm.stages import at_precision
+
+    return at_precision(open_store(artifacts), path, precision.value)
+
+
+def _run_job(fields: dict[str, Any], out: Output) -> JobSummary:
+    from tinylm.config import parse
+    from tinylm.progress import terminal_progress
+    from tinylm.stories import GenerateJob, generate_file
+
+    summary = generate_file(parse(GenerateJob, fields, "generate"), terminal_progress())
+    out.line(
+        f"{summary.answers:,} stories of {summary.rows:,} rows in {summary.output}: {summary.output_tokens:,} tokens, "
+        f"{summary.seconds_s:.1f} s, {summary.tokens_per_s:,.0f} tokens/s, slots {summary.occupancy:.0%} full"
+    )
+    return summary
 
 
 def _write_page(output: Path, page: Path, training: list[str]) -> None:
@@ -164,13 +155,6 @@ def _write_page(output: Path, page: Path, training: list[str]) -> None:
         documents = read_documents(CorpusConfig(source="files", files=tuple(training)))
         known = TrainingText(document for document in documents if document)
     write_stories_page(output, page, known)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    field, equals, column = text.partition("=")
-    if not equals:
-        raise ConfigError(f"--column {text!r}: expected field=column, such as prompt=opening")
-    return field, column
 
 
 @sampling_options
