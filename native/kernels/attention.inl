@@ -2,6 +2,7 @@
 //
 // A q8 cache needs of the includer: I16 and its functions, and
 //   Query4, query4(p), dot4_keys(sum, keys, query)   sum += four products in each lane; keys stored as key + kKeyOffset
+//   store_value(p, F16, t)                           16 integers as byte t of 16 words of four, each plus kValueOffset
 //   store_weights(p, F16)                            16 integers 0..32767 (as x + kRoundMagic) to int16, in its own order of four
 //   mix4(sum, v, p)                                  sum += over four positions of value * weight; values stored as v + kValueOffset
 //
@@ -53,16 +54,12 @@ void kv_store_as(const KvView& kv, int64_t position, const float* k, const float
     Elements::write(row + d * Elements::bytes, load_some(v + d, kv.head_dim - d, 0.0f));
 }
 
-// Calls write(d, codes) for 16 int8 codes of x at a time; returns the scale.
+// Calls write(d, 16 integers of x from d on, held as + kRoundMagic); returns the scale.
 template <typename Write>
 TINYLM_INLINE float quantise(const float* x, int64_t n, Write write) {
   const float amax = absolute_max(x, n);
   const F16 inverse = set1(quantise_factor(amax)), magic = set1(kRoundMagic);
-  for (int64_t d = 0; d < n; d += kLanes) {
-    alignas(64) uint8_t codes[kLanes];
-    store_signed(codes, add(mul(load_some(x + d, n - d, 0.0f), inverse), magic));
-    write(d, codes);
-  }
+  for (int64_t d = 0; d < n; d += kLanes) write(d, add(mul(load_some(x + d, n - d, 0.0f), inverse), magic));
   return quantise_scale(amax);
 }
 
@@ -70,7 +67,9 @@ void kv_store_q8(const KvView& kv, int64_t position, const float* k, const float
   const int64_t lane = position % kPositionBlock, quads = round_up(kv.head_dim, 4) / 4;
   uint8_t* block = static_cast<uint8_t*>(kv.k) + position / kPositionBlock * key_block_bytes(KvType::q8, kv.head_dim);
   float* scales = reinterpret_cast<float*>(block);
-  scales[lane] = quantise(k, kv.head_dim, [=](int64_t d, const uint8_t* codes) {
+  scales[lane] = quantise(k, kv.head_dim, [=](int64_t d, const F16& rounded) {
+    alignas(64) uint8_t codes[kLanes];
+    store_signed(codes, rounded);
     for (int64_t quad = d / 4; quad < quads && quad < d / 4 + 4; ++quad) {
       uint32_t four;
       __builtin_memcpy(&four, codes + 4 * quad - d, 4);
@@ -78,10 +77,9 @@ void kv_store_q8(const KvView& kv, int64_t position, const float* k, const float
       __builtin_memcpy(block + kKeyHeader + quad * 64 + lane * 4, &four, 4);
     }
   });
-  uint8_t* four = static_cast<uint8_t*>(kv.v) + position / 4 * 4 * value_row_bytes(KvType::q8, kv.head_dim) + position % 4;
-  scales[kPositionBlock + lane] = quantise(v, kv.head_dim, [=](int64_t d, const uint8_t* codes) {
-    for (int64_t i = 0; i < kLanes; ++i) four[(d + i) * 4] = static_cast<uint8_t>(codes[i] ^ (kValueOffset ? 0x80 : 0));
-  });
+  uint8_t* four = static_cast<uint8_t*>(kv.v) + position / 4 * 4 * value_row_bytes(KvType::q8, kv.head_dim);
+  scales[kPositionBlock + lane] = quantise(
+      v, kv.head_dim, [=](int64_t d, const F16& rounded) { store_value(four + d * 4, rounded, static_cast<int>(position % 4)); });
 }
 
 void kv_store(const KvView& kv, int64_t position, const float* k, const float* v) {
@@ -173,22 +171,25 @@ struct Query {
 
 TINYLM_NOINLINE Query quantise_query(const float* q, int64_t head_dim, float scale, uint8_t* codes) {
   int32_t sum = 0;
-  const float q_scale = quantise(q, head_dim, [&](int64_t d, const uint8_t* from) {
-    __builtin_memcpy(codes + d, from, kLanes);
-    if constexpr (kKeyOffset != 0)
-      for (int64_t i = 0; i < kLanes; ++i) sum += static_cast<int8_t>(from[i]);
+  const float q_scale = quantise(q, head_dim, [&](int64_t d, const F16& rounded) {
+    store_signed(codes + d, rounded);
+    if constexpr (kKeyOffset != 0) sum += fold_int(integers_of(rounded));
   });
   return {codes, q_scale * scale, sum * kKeyOffset};
 }
 
+// `values`: of the same positions, 64 bytes for each quad and block, fetched meanwhile.
 template <int Blocks>
-TINYLM_NOINLINE void score_blocks_q8(const uint8_t* k, int64_t block_bytes, const Query& query, int64_t quads, float* scores) {
+TINYLM_NOINLINE void score_blocks_q8(const uint8_t* k, int64_t block_bytes, const Query& query, int64_t quads,
+                                     const uint8_t* values, float* scores) {
   I16 sums[Blocks];
   TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) sums[b] = zero_int();
   for (int64_t quad = 0; quad < quads; ++quad) {
     const Query4 four = query4(query.codes + 4 * quad);
-    TINYLM_UNROLL for (int b = 0; b < Blocks; ++b)
+    TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) {
+      __builtin_prefetch(values + (b * quads + quad) * 64);
       sums[b] = dot4_keys(sums[b], load_weights(k + b * block_bytes + kKeyHeader + quad * 64), four);
+    }
   }
   const I16 excess = set1_int(query.excess);
   const F16 scale = set1(query.scale);
@@ -223,13 +224,13 @@ struct FloatScores {
 };
 
 struct Int8Scores {
-  const uint8_t* k;
+  const uint8_t *k, *v;
   int64_t block_bytes, quads;
   const Query& query;
   float* scores;
   template <int Blocks>
   TINYLM_INLINE void run(int64_t b) const {
-    score_blocks_q8<Blocks>(k + b * block_bytes, block_bytes, query, quads, scores + b * kPositionBlock);
+    score_blocks_q8<Blocks>(k + b * block_bytes, block_bytes, query, quads, v + b * quads * 64, scores + b * kPositionBlock);
   }
 };
 
@@ -246,8 +247,8 @@ void float_scores(const AttentionCall& call, const float* q, int64_t begin, int6
 void int8_scores(const AttentionCall& call, const float* q, int64_t begin, int64_t end, float* scaled, float* scores) {
   const int64_t head_dim = call.kv.head_dim;
   const Query query = quantise_query(q, head_dim, call.scale, reinterpret_cast<uint8_t*>(scaled));
-  const Int8Scores step{static_cast<const uint8_t*>(call.kv.k), key_block_bytes(KvType::q8, head_dim),
-                        round_up(head_dim, 4) / 4, query, scores};
+  const Int8Scores step{static_cast<const uint8_t*>(call.kv.k), static_cast<const uint8_t*>(call.kv.v),
+                        key_block_bytes(KvType::q8, head_dim), round_up(head_dim, 4) / 4, query, scores};
   for_position_blocks(begin / kPositionBlock, round_up(end, kPositionBlock) / kPositionBlock, step);
 }
 
@@ -290,14 +291,17 @@ TINYLM_NOINLINE IntegerWeights integer_weights(const KvView& kv, int64_t begin, 
   return {codes, fold_int(code_sums) * kValueOffset, none ? 0.0f : 1.0f / (factor * fold_add(sum))};
 }
 
-// out[0..16 Chunks) = sum over positions of weight * value, times `scale`.
+// out[0..16 Chunks) = sum over positions of weight * value, times `scale`. `next`: as many keys of the next call.
 template <int Chunks>
 TINYLM_NOINLINE void mix_values_q8(const uint8_t* v, int64_t row_bytes, const IntegerWeights& weights, int64_t begin, int64_t end,
-                   float* out, int64_t count) {
+                                   const uint8_t* next, float* out, int64_t count) {
   I16 sums[Chunks];
   TINYLM_UNROLL for (int c = 0; c < Chunks; ++c) sums[c] = zero_int();
-  for (int64_t t = begin; t < end; t += 4)
-    TINYLM_UNROLL for (int c = 0; c < Chunks; ++c) sums[c] = mix4(sums[c], v + t * row_bytes + c * 64, weights.codes + t);
+  for (int64_t t = begin; t < end; t += 4, next += 64 * Chunks)
+    TINYLM_UNROLL for (int c = 0; c < Chunks; ++c) {
+      __builtin_prefetch(next + c * 64);
+      sums[c] = mix4(sums[c], v + t * row_bytes + c * 64, weights.codes + t);
+    }
   TINYLM_UNROLL for (int c = 0; c < Chunks; ++c) {
     const F16 mixed = to_float(sub_int(sums[c], set1_int(weights.excess)));
     store_some(out + c * kLanes, mul(mixed, set1(weights.scale)), count - c * kLanes);
@@ -308,11 +312,14 @@ void mix_all_q8(const AttentionCall& call, float* scores, int64_t begin, int64_t
   const int64_t head_dim = call.kv.head_dim, row_bytes = round_up(head_dim, kLanes);
   const IntegerWeights weights = integer_weights(call.kv, begin, end, scores);
   const uint8_t* v = static_cast<const uint8_t*>(call.kv.v);
-  const int64_t from = begin / kPositionBlock * kPositionBlock;
+  const uint8_t* next = static_cast<const uint8_t*>(call.next_k ? call.next_k : call.kv.k);
+  const int64_t from = begin / kPositionBlock * kPositionBlock, fetched = round_up(end - from, 4) * kLanes;  // bytes per chunk
   int64_t d = 0;
-  for (; d + 2 * kLanes <= row_bytes; d += 2 * kLanes)
-    mix_values_q8<2>(v + 4 * d, row_bytes, weights, from, end, out + d, head_dim - d);
-  if (d < row_bytes) mix_values_q8<1>(v + 4 * d, row_bytes, weights, from, end, out + d, head_dim - d);
+  for (; d + 4 * kLanes <= row_bytes; d += 4 * kLanes, next += 4 * fetched)
+    mix_values_q8<4>(v + 4 * d, row_bytes, weights, from, end, next, out + d, head_dim - d);
+  for (; d + 2 * kLanes <= row_bytes; d += 2 * kLanes, next += 2 * fetched)
+    mix_values_q8<2>(v + 4 * d, row_bytes, weights, from, end, next, out + d, head_dim - d);
+  if (d < row_bytes) mix_values_q8<1>(v + 4 * d, row_bytes, weights, from, end, next, out + d, head_dim - d);
 }
 
 template <typename Elements>
@@ -334,17 +341,18 @@ void prefetch(const void* begin, int64_t bytes) {
 void attend(const AttentionCall& call, const float* q, int64_t begin, int64_t end, float* out) {
   float* scaled = call.scratch;
   float* scores = call.scratch + round_up(call.kv.head_dim, kLanes);
-  // Caches of many slots do not fit the processor's: values come while the scores are computed, the next keys during the mix.
+  // Caches of many slots do not fit the processor's: values come while the scores are computed, the next keys during the
+  // mix. For q8 the fetches are spread over the loops, so that they never fill the miss buffers (measured, see docs).
+  if (call.kv.type == KvType::q8) {
+    int8_scores(call, q, begin, end, scaled, scores);
+    return mix_all_q8(call, scores, begin, end, out);
+  }
   const int64_t row = value_row_bytes(call.kv.type, call.kv.head_dim);
   prefetch(static_cast<const uint8_t*>(call.kv.v) + begin * row, (end - begin) * row);
-  switch (call.kv.type) {
-    case KvType::f32: float_scores<F32Elements>(call, q, begin, end, scaled, scores); break;
-    case KvType::bf16: float_scores<Bf16Elements>(call, q, begin, end, scaled, scores); break;
-    case KvType::q8: int8_scores(call, q, begin, end, scaled, scores); break;
-  }
+  if (call.kv.type == KvType::f32) float_scores<F32Elements>(call, q, begin, end, scaled, scores);
+  else float_scores<Bf16Elements>(call, q, begin, end, scaled, scores);
   if (call.next_k)
     prefetch(call.next_k, round_up(end, kPositionBlock) / kPositionBlock * key_block_bytes(call.kv.type, call.kv.head_dim));
-  if (call.kv.type == KvType::q8) return mix_all_q8(call, scores, begin, end, out);
   const float inverse = 1.0f / softmax_weights(scores, begin, end);
   if (call.kv.type == KvType::f32) return mix_all<F32Elements>(call, scores, begin, end, inverse, out);
   mix_all<Bf16Elements>(call, scores, begin, end, inverse, out);

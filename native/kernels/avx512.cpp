@@ -106,6 +106,11 @@ TINYLM_INLINE int32_t fold_int(I16 a) {
 // Values of a q8 cache are stored as v + 128: bytes 0 and 2 by a mask, 1 and 3 by a shift, then int16 products in pairs,
 // so each four weights lie in the order 0, 2, 1, 3.
 constexpr int32_t kValueOffset = 128;
+TINYLM_INLINE void store_value(uint8_t* p, F16 rounded, int t) {
+  const __m512i code = _mm512_add_epi32(_mm512_castps_si512(rounded.v), _mm512_set1_epi32(kValueOffset));
+  const __m512i byte = _mm512_sll_epi32(code, _mm_cvtsi32_si128(8 * t));
+  _mm512_store_si512(p, _mm512_mask_mov_epi8(_mm512_load_si512(p), 0x1111111111111111ull << t, byte));
+}
 TINYLM_INLINE void store_weights(int16_t* p, F16 rounded) {
   const __m256i order = _mm256_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15, 0, 1, 4, 5, 2, 3, 6, 7, 8, 9,
                                          12, 13, 10, 11, 14, 15);
@@ -123,9 +128,10 @@ TINYLM_INLINE I16 mix4(I16 sum, const uint8_t* v, const int16_t* weights) {
 // vpdpbusd multiplies unsigned by signed bytes: activations are stored as a + 128.
 constexpr int32_t kOffset = 128;
 constexpr int64_t kCodeBytes = 1;
-TINYLM_INLINE void store_codes(uint8_t* data, int64_t i, int64_t, F16 rounded) {
+constexpr uint8_t kWeightFlip = 0;
+TINYLM_INLINE void store_codes(uint8_t* data, F16 rounded) {
   const __m128i flipped = _mm_xor_si128(int8_of(rounded), _mm_set1_epi8(static_cast<char>(0x80)));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(data + i), flipped);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(data), flipped);
 }
 
 struct Quad {

@@ -17,9 +17,10 @@ namespace {
 // vpdpbusd multiplies unsigned by signed bytes: activations are stored as a + 128.
 constexpr int32_t kOffset = 128;
 constexpr int64_t kCodeBytes = 1;
-TINYLM_INLINE void store_codes(uint8_t* data, int64_t i, int64_t, F16 rounded) {
+constexpr uint8_t kWeightFlip = 0;
+TINYLM_INLINE void store_codes(uint8_t* data, F16 rounded) {
   const __m128i flipped = _mm_xor_si128(int8_of(rounded), _mm_set1_epi8(static_cast<char>(0x80)));
-  _mm_storeu_si128(reinterpret_cast<__m128i*>(data + i), flipped);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(data), flipped);
 }
 
 struct Quad {

@@ -45,7 +45,6 @@ struct Matrix {
   float* scales;      // q8: one per channel, padded to 16. q4: [block][group][16]
   int32_t* row_sums;  // q8: sum of a channel's weights (for kernels with unsigned activations)
   float* bias;        // per channel, padded to 16, zero where absent
-  uint8_t* block_flags;  // what pack_rows found out about a block's values (private to the table)
 };
 
 // Keys and values of one (layer, slot, kv head). k: blocks [T/16][D][16 positions]; v: [T][D padded to 16].

@@ -1,6 +1,8 @@
 // Packed weights and activation rows, the same in all instruction sets but for what the includer defines:
-//   store_codes(data, i, padded, F16)   activations i .. i + 15 (integers held as x + kRoundMagic) as its q8 matmul wants
-//   kCodeBytes                          bytes of one such activation
+//   store_codes(data, F16)       16 activations (integers held as x + kRoundMagic) as its q8 matmul wants them
+//   kCodeBytes                   bytes of one such activation
+//   kWeightFlip                  see quads.inl
+//   finish_codes(row, padded)    defined later: what its q8 matmul wants to know of a whole row
 //   pack_q8_rows(...)            int8 weights of up to 16 channels into one block; q8_weight(...) reads one back
 //
 //   TINYLM_UNROLL                       the pragma that keeps arrays of registers in registers
@@ -15,7 +17,8 @@
 
 struct RowHeader {
   float scale;
-  float padding[15];
+  int32_t sum, spills;  // only of q8 rows on AVX2
+  int32_t padding[13];
 };
 
 int64_t blocks_of(int64_t n) { return round_up(n, kLanes) / kLanes; }
@@ -39,7 +42,7 @@ int64_t scales_of(WeightType type, int64_t n, int64_t k) {
 
 // Where each part of a packed matrix begins in its buffer, and where the buffer ends, in bytes.
 struct Parts {
-  int64_t scales, row_sums, bias, flags, end;
+  int64_t scales, row_sums, bias, end;
 };
 
 Parts parts_of(WeightType type, int64_t n, int64_t k) {
@@ -48,8 +51,7 @@ Parts parts_of(WeightType type, int64_t n, int64_t k) {
   p.scales = blocks_of(n) * block_bytes(type, k);
   p.row_sums = p.scales + scales_of(type, n, k) * 4;
   p.bias = p.row_sums + (type == WeightType::q8 ? channels * 4 : 0);
-  p.flags = p.bias + channels * 4;
-  p.end = p.flags + blocks_of(n);
+  p.end = p.bias + channels * 4;
   return p;
 }
 
@@ -57,7 +59,7 @@ Matrix matrix_view(WeightType type, int64_t n, int64_t k, void* buffer) {
   uint8_t* data = static_cast<uint8_t*>(buffer);
   const Parts p = parts_of(type, n, k);
   return Matrix{type, n, k, data, reinterpret_cast<float*>(data + p.scales), reinterpret_cast<int32_t*>(data + p.row_sums),
-                reinterpret_cast<float*>(data + p.bias), data + p.flags};
+                reinterpret_cast<float*>(data + p.bias)};
 }
 
 size_t packed_bytes(WeightType type, int64_t n, int64_t k) { return static_cast<size_t>(parts_of(type, n, k).end); }
@@ -102,7 +104,6 @@ Matrix block_of(const Matrix& matrix, int64_t block) {
   one.scales = matrix.scales + (matrix.type == WeightType::q4 ? block * groups_of(matrix.k) * kLanes : row);
   one.row_sums = matrix.row_sums + row;
   one.bias = matrix.bias + row;
-  one.block_flags = matrix.block_flags + block;
   return one;
 }
 
@@ -144,10 +145,12 @@ size_t row_bytes(WeightType type, int64_t k) {
 }
 
 const uint8_t* row_data(const void* row) { return static_cast<const uint8_t*>(row) + sizeof(RowHeader); }
-float row_scale(const void* row) { return static_cast<const RowHeader*>(row)->scale; }
+const RowHeader& row_header(const void* row) { return *static_cast<const RowHeader*>(row); }
 [[maybe_unused]] const int32_t* row_group_sums(const void* row, int64_t k) {
   return reinterpret_cast<const int32_t*>(row_data(row) + round_up(k, kGroup));
 }
+
+void finish_codes(uint8_t* row, int64_t padded);
 
 void prepare_row(WeightType type, const float* x, int64_t k, void* row) {
   uint8_t* data = static_cast<uint8_t*>(row) + sizeof(RowHeader);
@@ -161,10 +164,10 @@ void prepare_row(WeightType type, const float* x, int64_t k, void* row) {
   const int64_t padded = round_up(k, kGroup);
   for (int64_t i = 0; i < padded; i += kLanes) {
     const F16 rounded = add(mul(i < k ? load_some(x + i, k - i, 0.0f) : set1(0.0f), inverse), magic);
-    if (type == WeightType::q8) store_codes(data, i, padded, rounded);
+    if (type == WeightType::q8) store_codes(data + i, rounded);
     else store_signed(data + i, rounded);
   }
-  if (type == WeightType::q8) return;
+  if (type == WeightType::q8) return finish_codes(static_cast<uint8_t*>(row), padded);
   int32_t* sums = reinterpret_cast<int32_t*>(data + padded);
   for (int64_t g = 0; g < padded / kGroup; ++g) sums[g] = 8 * sum_group(data + g * kGroup);
 }

@@ -1,9 +1,5 @@
 // int8 and int4 matmul of avx2.cpp: one packed block of 16 output channels against tiles of token rows.
 
-const int16_t* words(const Target& to, int64_t r) {
-  return reinterpret_cast<const int16_t*>(to.bytes(r) + to.padded);
-}
-
 TINYLM_INLINE __m256i broadcast4(const void* p) {
   int32_t word;
   __builtin_memcpy(&word, p, 4);
@@ -11,122 +7,95 @@ TINYLM_INLINE __m256i broadcast4(const void* p) {
 }
 TINYLM_INLINE __m256i load_bytes(const void* p) { return _mm256_load_si256(static_cast<const __m256i*>(p)); }
 
-// Any weights, few rows: |w| as the unsigned operand, so a pair sums to at most 2 * 127 * 127 < 2^15.
-template <int Rows>
-TINYLM_NOINLINE void signed_tile(const Target& to, const uint8_t* w, int64_t r, int64_t n, int64_t end) {
-  I16 sums[Rows];
-  TINYLM_UNROLL for (int i = 0; i < Rows; ++i) sums[i] = zero_int();
-  const __m256i one = _mm256_set1_epi16(1), offset = _mm256_set1_epi8(kOffset);
-  for (int64_t k = 0; k < to.padded; k += 4, w += 64) {
-    const __m256i low = load_bytes(w), high = load_bytes(w + 32);
-    const __m256i low_abs = _mm256_abs_epi8(low), high_abs = _mm256_abs_epi8(high);
-    TINYLM_UNROLL for (int i = 0; i < Rows; ++i) {
-      const __m256i a = _mm256_sub_epi8(broadcast4(to.bytes(r + i) + k), offset);
-      const __m256i p = _mm256_maddubs_epi16(low_abs, _mm256_sign_epi8(a, low));
-      const __m256i q = _mm256_maddubs_epi16(high_abs, _mm256_sign_epi8(a, high));
-      sums[i].low = _mm256_add_epi32(sums[i].low, _mm256_madd_epi16(p, one));
-      sums[i].high = _mm256_add_epi32(sums[i].high, _mm256_madd_epi16(q, one));
+// A spilled quad (see avx2.cpp): what was taken off four neighbouring activations.
+constexpr int16_t kSafePair = 128;
+struct Spill {
+  int32_t quad, codes;
+};
+const Spill* spills_of(const uint8_t* row, int64_t padded) {
+  return reinterpret_cast<const Spill*>(row_data(row) + padded);
+}
+
+// Adds up a row's activations and makes every pair of them safe, in place; what is taken off becomes spilled quads.
+void finish_codes(uint8_t* row, int64_t padded) {
+  uint8_t* codes = row + sizeof(RowHeader);
+  Spill* spills = reinterpret_cast<Spill*>(codes + padded);
+  const __m256i one = _mm256_set1_epi16(1), middle = _mm256_set1_epi8(static_cast<char>(0x80)), zero = _mm256_setzero_si256();
+  __m256i sum = zero;
+  int32_t count = 0;
+  for (int64_t k = 0; k < padded; k += 32) {
+    __m256i* at = reinterpret_cast<__m256i*>(codes + k);
+    const __m256i a = _mm256_load_si256(at);
+    const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), a);
+    sum = _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, one));
+    const __m256i unsafe = _mm256_cmpgt_epi16(_mm256_abs_epi16(pairs), _mm256_set1_epi16(kSafePair));
+    if (_mm256_testz_si256(unsafe, unsafe)) continue;
+    // (a + 1) >> 1, by way of unsigned bytes: of 127 + 127 remains 63 + 63, of -127 - 127 remains -64 - 64.
+    const __m256i half = _mm256_xor_si256(_mm256_avg_epu8(_mm256_xor_si256(a, middle), middle), middle);
+    const __m256i taken = _mm256_and_si256(half, unsafe);
+    _mm256_store_si256(at, _mm256_sub_epi8(a, taken));
+    alignas(32) int32_t quads[8];
+    _mm256_store_si256(reinterpret_cast<__m256i*>(quads), taken);
+    const __m256i untouched = _mm256_cmpeq_epi32(taken, zero);
+    uint32_t touched = ~static_cast<uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(untouched))) & 255;
+    for (; touched; touched &= touched - 1) {
+      const int lane = __builtin_ctz(touched);
+      spills[count++] = {static_cast<int32_t>(k / 4) + lane, quads[lane]};
     }
+  }
+  RowHeader* header = reinterpret_cast<RowHeader*>(row);
+  header->sum = fold_int({sum, zero});
+  header->spills = count;
+}
+
+TINYLM_INLINE __m256i dot4_half(__m256i sum, __m256i w, __m256i a) {
+  return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(w, a), _mm256_set1_epi16(1)));
+}
+
+// sums[Rows] = products of the rows' spilled quads with 16 channels, less 128 times the sum of the row.
+void spilled_sums(const Target& to, const uint8_t* w, int64_t r, int64_t rows, int32_t* sums) {
+  for (const int64_t end = r + rows; r < end; ++r, sums += kLanes) {
+    const RowHeader& header = row_header(to.row(r));
+    const Spill* spill = spills_of(to.row(r), to.padded);
+    __m256i low = _mm256_set1_epi32(-kWeightOffset * header.sum), high = low;
+    for (int32_t i = 0; i < header.spills; ++i) {
+      const __m256i codes = _mm256_set1_epi32(spill[i].codes);
+      low = dot4_half(low, load_bytes(w + spill[i].quad * 64), codes);
+      high = dot4_half(high, load_bytes(w + spill[i].quad * 64 + 32), codes);
+    }
+    store_int(sums, {low, high});
+  }
+}
+
+// `next`: the block after this one, fetched meanwhile, since weights of all layers stay in no near cache.
+template <int Rows>
+TINYLM_NOINLINE void q8_tile(const Target& to, const uint8_t* w, const uint8_t* next, int64_t r, int64_t n, int64_t end) {
+  alignas(64) int32_t begun[Rows * kLanes];
+  spilled_sums(to, w, r, Rows, begun);
+  I16 sums[Rows];
+  TINYLM_UNROLL for (int i = 0; i < Rows; ++i) sums[i] = load_int(begun + i * kLanes);
+  const uint8_t* x = to.bytes(r);
+  const int64_t stride = to.stride;
+  for (const uint8_t* x_end = x + to.padded; x < x_end; x += 4, w += 64, next += 64) {
+    _mm_prefetch(next, _MM_HINT_T0);
+    // A half at a time, activations loaded twice: 12 sums, weights, ones and a product are 15 of 16 registers. Without the
+    // barrier the compiler keeps the activations and puts sums in memory.
+    const __m256i low = load_bytes(w);
+    TINYLM_UNROLL for (int i = 0; i < Rows; ++i) sums[i].low = dot4_half(sums[i].low, low, broadcast4(x + i * stride));
+    __asm__ volatile("" ::: "memory");
+    const __m256i high = load_bytes(w + 32);
+    TINYLM_UNROLL for (int i = 0; i < Rows; ++i) sums[i].high = dot4_half(sums[i].high, high, broadcast4(x + i * stride));
   }
   TINYLM_UNROLL for (int i = 0; i < Rows; ++i) finish_q8(to, sums[i], r + i, n, end);
 }
 
-// Pair-safe weights: the stored a + 127 is the unsigned operand; 127 * (sum of a channel's weights) is taken off at the end.
-template <int Rows>
-TINYLM_NOINLINE void unsigned_tile(const Target& to, const uint8_t* w, int64_t r, int64_t n, int64_t end) {
-  I16 sums[Rows];
-  TINYLM_UNROLL for (int i = 0; i < Rows; ++i) sums[i] = zero_int();
-  const __m256i one = _mm256_set1_epi16(1);
-  for (int64_t k = 0; k < to.padded; k += 4, w += 64) {
-    const __m256i low = load_bytes(w), high = load_bytes(w + 32);
-    TINYLM_UNROLL for (int i = 0; i < Rows; ++i) {
-      const __m256i a = broadcast4(to.bytes(r + i) + k);
-      sums[i].low = _mm256_add_epi32(sums[i].low, _mm256_madd_epi16(_mm256_maddubs_epi16(a, low), one));
-      sums[i].high = _mm256_add_epi32(sums[i].high, _mm256_madd_epi16(_mm256_maddubs_epi16(a, high), one));
-    }
-  }
-  const I16 row_sums = load_int(to.matrix.row_sums + n);
-  const __m256i offset = _mm256_set1_epi32(kOffset);
-  const I16 excess = {_mm256_mullo_epi32(row_sums.low, offset), _mm256_mullo_epi32(row_sums.high, offset)};
-  TINYLM_UNROLL for (int i = 0; i < Rows; ++i) finish_q8(to, sub_int(sums[i], excess), r + i, n, end);
-}
-
-constexpr int64_t kPanelWidth = 512;  // K of one widened panel: 16 KiB, half of the first-level cache
-constexpr int64_t kPanelRows = 96;
-
-// 16 channels x `width` int8 weights to int16 pairs [width/2][16][2], each quad as (0, 2), (1, 3).
-void widen_panel(const uint8_t* w, int64_t width, int16_t* panel) {
-  for (int64_t i = 0; i < width * kLanes; i += 64, panel += 64) {
-    const __m256i low = load_bytes(w + i), high = load_bytes(w + i + 32);
-    __m256i* out = reinterpret_cast<__m256i*>(panel);
-    _mm256_store_si256(out, _mm256_srai_epi16(_mm256_slli_epi16(low, 8), 8));
-    _mm256_store_si256(out + 1, _mm256_srai_epi16(_mm256_slli_epi16(high, 8), 8));
-    _mm256_store_si256(out + 2, _mm256_srai_epi16(low, 8));
-    _mm256_store_si256(out + 3, _mm256_srai_epi16(high, 8));
-  }
-}
-
-// sums[Rows][16] += words . panel
-template <int Rows>
-TINYLM_NOINLINE void panel_tile(const int16_t* words, int64_t stride_words, const int16_t* panel, int64_t width,
-                                int32_t* partial) {
-  I16 sums[Rows];
-  TINYLM_UNROLL for (int i = 0; i < Rows; ++i) sums[i] = load_int(partial + i * kLanes);
-  for (int64_t k = 0; k < width; k += 2, panel += 32) {
-    const __m256i low = load_bytes(panel), high = load_bytes(panel + 16);
-    TINYLM_UNROLL for (int i = 0; i < Rows; ++i) {
-      const __m256i a = broadcast4(words + i * stride_words + k);
-      sums[i].low = _mm256_add_epi32(sums[i].low, _mm256_madd_epi16(a, low));
-      sums[i].high = _mm256_add_epi32(sums[i].high, _mm256_madd_epi16(a, high));
-    }
-  }
-  TINYLM_UNROLL for (int i = 0; i < Rows; ++i) store_int(partial + i * kLanes, sums[i]);
-}
-
-struct PanelStep {
+struct Q8Step {
   const Target& to;
-  const int16_t* panel;
-  int64_t row_begin, k, width;
-  int32_t* partial;
-  template <int Rows>
-  void run(int64_t r) const {
-    panel_tile<Rows>(words(to, row_begin + r) + k, to.stride / 2, panel, width, partial + r * kLanes);
-  }
-};
-
-// Any weights, many rows.
-void widened_block(const Target& to, const uint8_t* w, int64_t n, int64_t end) {
-  alignas(64) int16_t panel[kPanelWidth * kLanes];
-  alignas(64) int32_t partial[kPanelRows * kLanes];
-  for (int64_t begin = 0; begin < to.m; begin += kPanelRows) {
-    const int64_t count = to.m - begin < kPanelRows ? to.m - begin : kPanelRows;
-    __builtin_memset(partial, 0, static_cast<size_t>(count * kLanes) * sizeof partial[0]);
-    for (int64_t k = 0; k < to.padded; k += kPanelWidth) {
-      const int64_t width = to.padded - k < kPanelWidth ? to.padded - k : kPanelWidth;
-      widen_panel(w + k * kLanes, width, panel);
-      for_row_tiles(count, PanelStep{to, panel, begin, k, width, partial});
-    }
-    for (int64_t r = 0; r < count; ++r) finish_q8(to, load_int(partial + r * kLanes), begin + r, n, end);
-  }
-}
-
-struct SignedStep {
-  const Target& to;
-  const uint8_t* w;
+  const uint8_t *w, *next;
   int64_t n, end;
   template <int Rows>
-  void run(int64_t r) const { signed_tile<Rows>(to, w, r, n, end); }
+  void run(int64_t r) const { q8_tile<Rows>(to, w, next, r, n, end); }
 };
-
-struct UnsignedStep {
-  const Target& to;
-  const uint8_t* w;
-  int64_t n, end;
-  template <int Rows>
-  void run(int64_t r) const { unsigned_tile<Rows>(to, w, r, n, end); }
-};
-
-constexpr int64_t kWidenFrom = 24;  // rows from which widening a panel pays (measured)
 
 void matmul_q8(const Matrix& matrix, const void* rows, int64_t m, int64_t begin, int64_t end, float* y,
                int64_t y_stride, bool accumulate) {
@@ -134,9 +103,7 @@ void matmul_q8(const Matrix& matrix, const void* rows, int64_t m, int64_t begin,
   const int64_t block = block_bytes(matrix.type, matrix.k);
   for (int64_t n = begin; n < end; n += kLanes) {
     const uint8_t* w = matrix.data + n / kLanes * block;
-    if (matrix.block_flags[n / kLanes] == kPairSafe) for_row_tiles(m, UnsignedStep{to, w, n, end});
-    else if (m < kWidenFrom) for_row_tiles(m, SignedStep{to, w, n, end});
-    else widened_block(to, w, n, end);
+    for_row_tiles(m, Q8Step{to, w, n + kLanes < end ? w + block : w, n, end});
   }
 }
 

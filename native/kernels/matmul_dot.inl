@@ -6,6 +6,8 @@
 //   kOffset, kTileRows, kTileBlocks
 //   kSums    sums of 16 channels that a tile keeps at least: the dot product instructions take a few cycles
 
+void finish_codes(uint8_t*, int64_t) {}
+
 // sums[Rows][Blocks] of `Rows` token rows x `Blocks` blocks of 16 channels. A small tile splits K over several sums (exact:
 // integers). The sums are a plain one-dimensional local array: then the compiler keeps each in a register.
 template <int Rows, int Blocks>

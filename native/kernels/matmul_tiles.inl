@@ -19,7 +19,7 @@ Target target_of(const Matrix& matrix, const void* rows, int64_t m, float* y, in
 }
 
 TINYLM_INLINE void finish(const Target& to, F16 value, int64_t r, int64_t n, int64_t end) {
-  const F16 v = mul(value, set1(row_scale(to.row(r))));
+  const F16 v = mul(value, set1(row_header(to.row(r)).scale));
   write_channels(to.matrix, v, n, n + kLanes < end ? n + kLanes : end, to.y + r * to.y_stride, to.accumulate);
 }
 

@@ -73,7 +73,8 @@ void store_signed(uint8_t* p, const F16& a) {
   for (int64_t i = 0; i < kLanes; ++i) p[i] = static_cast<uint8_t>(bits_of(a.lane[i]));
 }
 constexpr int64_t kCodeBytes = 1;
-void store_codes(uint8_t* data, int64_t i, int64_t, const F16& a) { store_signed(data + i, a); }
+constexpr uint8_t kWeightFlip = 0;
+void store_codes(uint8_t* data, const F16& a) { store_signed(data, a); }
 int32_t sum_group(const uint8_t* p) {
   int32_t sum = 0;
   for (int64_t i = 0; i < kGroup; ++i) sum += static_cast<int8_t>(p[i]);
@@ -123,6 +124,9 @@ I16 dot4_keys(const I16& sum, const uint8_t* keys, Query4 q) {
 }
 
 constexpr int32_t kValueOffset = 0;  // values of a q8 cache are stored as value + this
+void store_value(uint8_t* p, const F16& rounded, int t) {
+  for (int64_t i = 0; i < kLanes; ++i) p[4 * i + t] = static_cast<uint8_t>(bits_of(rounded.lane[i]));
+}
 void store_weights(int16_t* p, const F16& rounded) {
   for (int64_t i = 0; i < kLanes; ++i) p[i] = static_cast<int16_t>(integers_of(rounded).lane[i]);
 }
@@ -140,6 +144,8 @@ constexpr int64_t kFloatTileRows = 4, kFloatTileBlocks = 1, kFloatPairBlocks = 1
 #include "layout.inl"
 #include "matmul_float.inl"
 
+void finish_codes(uint8_t*, int64_t) {}
+
 void matmul_q8(const Matrix& matrix, const void* rows, int64_t m, int64_t begin, int64_t end, float* y,
                int64_t y_stride, bool accumulate) {
   const int64_t stride = static_cast<int64_t>(row_bytes(matrix.type, matrix.k));
@@ -151,7 +157,7 @@ void matmul_q8(const Matrix& matrix, const void* rows, int64_t m, int64_t begin,
       const int64_t lane = n % kLanes;
       int32_t dot = 0;
       for (int64_t k = 0; k < matrix.k; ++k) dot += x[k] * q8_weight(block.data, lane, k);
-      const float v = static_cast<float>(dot) * block.scales[lane] * row_scale(row) + block.bias[lane];
+      const float v = static_cast<float>(dot) * block.scales[lane] * row_header(row).scale + block.bias[lane];
       y[r * y_stride + n] = accumulate ? y[r * y_stride + n] + v : v;
     }
   }
@@ -175,7 +181,7 @@ void matmul_q4(const Matrix& matrix, const void* rows, int64_t m, int64_t begin,
         }
         acc = __builtin_fmaf(static_cast<float>(dot), block.scales[g * kLanes + lane], acc);
       }
-      const float v = acc * row_scale(row) + block.bias[lane];
+      const float v = acc * row_header(row).scale + block.bias[lane];
       y[r * y_stride + n] = accumulate ? y[r * y_stride + n] + v : v;
     }
   }

@@ -139,6 +139,17 @@ TINYLM_INLINE __m256i even_odd(__m256i words) {
 
 // Values of a q8 cache are stored as v + 128: bytes 0 and 2 by a mask, 1 and 3 by a shift, then int16 products in pairs.
 constexpr int32_t kValueOffset = 128;
+TINYLM_INLINE void store_value_half(uint8_t* p, __m256 rounded, __m128i shift) {
+  const __m256i code = _mm256_add_epi32(_mm256_castps_si256(rounded), _mm256_set1_epi32(kValueOffset));
+  const __m256i mask = _mm256_sll_epi32(_mm256_set1_epi32(255), shift);
+  __m256i* words = reinterpret_cast<__m256i*>(p);
+  _mm256_store_si256(words, _mm256_blendv_epi8(_mm256_load_si256(words), _mm256_sll_epi32(code, shift), mask));
+}
+TINYLM_INLINE void store_value(uint8_t* p, F16 rounded, int t) {
+  const __m128i shift = _mm_cvtsi32_si128(8 * t);
+  store_value_half(p, rounded.low, shift);
+  store_value_half(p + 32, rounded.high, shift);
+}
 TINYLM_INLINE void store_weights(int16_t* p, F16 rounded) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), even_odd(int16_of(rounded)));
 }

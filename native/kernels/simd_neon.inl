@@ -102,7 +102,8 @@ TINYLM_INLINE I16 times_int(I16 a, int32_t x) { return int_quarters([&](int i) {
 // Both operands are signed: activations are stored as they are.
 constexpr int32_t kOffset = 0;
 constexpr int64_t kCodeBytes = 1;
-TINYLM_INLINE void store_codes(uint8_t* data, int64_t i, int64_t, F16 rounded) { store_signed(data + i, rounded); }
+constexpr uint8_t kWeightFlip = 0;
+TINYLM_INLINE void store_codes(uint8_t* data, F16 rounded) { store_signed(data, rounded); }
 
 struct Quad {
   int8x16_t v;
@@ -148,6 +149,14 @@ TINYLM_INLINE int32_t fold_int(I16 a) {
 }
 
 constexpr int32_t kValueOffset = 0;
+TINYLM_INLINE void store_value(uint8_t* p, F16 rounded, int t) {
+  const uint32x4_t shift = vdupq_n_u32(static_cast<uint32_t>(8 * t)), mask = vshlq_u32(vdupq_n_u32(255), vreinterpretq_s32_u32(shift));
+  for (int i = 0; i < 4; ++i) {
+    const uint32x4_t byte = vshlq_u32(vreinterpretq_u32_f32(rounded.v[i]), vreinterpretq_s32_u32(shift));
+    uint32_t* words = reinterpret_cast<uint32_t*>(p) + 4 * i;
+    vst1q_u32(words, vbslq_u32(mask, byte, vld1q_u32(words)));
+  }
+}
 TINYLM_INLINE void store_weights(int16_t* p, F16 rounded) {
   const I16 whole = integers_of(rounded);
   vst1q_s16(p, vcombine_s16(vmovn_s32(whole.v[0]), vmovn_s32(whole.v[1])));
