@@ -9,6 +9,7 @@ import pkgutil
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,29 @@ def test_interrupted_job_goes_on(output: str, tmp_path: Path, expected: Callable
     again = FakeEngine()
     assert generate_file(job, engine=again).reused_rows == 230
     assert again.submitted == 0
+    assert digests(tmp_path / "out") == wanted
+
+
+class Loser(FakeEngine):
+    """Loses the answers that `collect` had in hand when Ctrl-C came; another call brings one of an older job."""
+
+    calls = 0
+
+    def collect(self, timeout_s: float) -> list[Completion]:
+        self.calls += 1
+        done = super().collect(timeout_s)
+        if self.calls == 5:
+            raise KeyboardInterrupt
+        return [*done, replace(done[0], ticket=-7)] if done else []
+
+
+def test_answers_lost_by_an_interruption_cost_no_time(tmp_path: Path, expected: Callable[..., dict[str, str]]) -> None:
+    wanted, job, engine = expected("shards"), job_for(tmp_path), Loser(delay_s=0.001)
+    started_s = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        generate_file(job, engine=engine)
+    assert time.monotonic() - started_s < 2.5
+    generate_file(job, engine=engine)
     assert digests(tmp_path / "out") == wanted
 
 

@@ -1,14 +1,17 @@
-"""How busy the machine was: counters of the system and of this process, read at the edges of a window."""
+"""How busy the machine was: counters of the system and of this process, read at the edges of a window; peak memory."""
 
 from __future__ import annotations
 
 import os
+import resource
+import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
-__all__ = ["Activity", "Counters", "judge_activity"]
+__all__ = ["Activity", "Counters", "judge_activity", "peak_rss_bytes"]
 
 OTHERS_LIMIT = 0.05  # share of the machine that other processes may use before a cell is flagged (chosen)
 STEAL_LIMIT = 0.01  # share of time the hypervisor may take before a cell is flagged (chosen)
@@ -75,3 +78,11 @@ def judge_activity(activity: Activity) -> list[str]:
     """Return the flag `busy-machine` when others took time from the cell, else nothing."""
     busy = activity.others_share > OTHERS_LIMIT or activity.steal_share > STEAL_LIMIT
     return ["busy-machine"] if busy else []
+
+
+def peak_rss_bytes() -> int:
+    """Return the high-water mark of this process alone; `ru_maxrss` would begin with the parent's."""
+    for line in Path("/proc/self/status").read_text().splitlines() if Path("/proc/self/status").exists() else ():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -6,7 +6,6 @@ Imports neither Prefect nor PyTorch nor pyarrow, so peak memory and timing are t
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ from typing import Any
 import psutil
 from pydantic import Field
 
-from tinylm.bench.activity import Activity, Counters, judge_activity
+from tinylm.bench.activity import Activity, Counters, judge_activity, peak_rss_bytes
 from tinylm.bench.arrivals import open_source
 from tinylm.bench.audit_cells import ChosenRequests, audit_prompts
 from tinylm.bench.backend import Backend
@@ -59,7 +58,7 @@ def run_job(job: CellJob) -> dict[str, Any]:
         backend.close()
     (before, parts_before), (after, parts_after) = edges
     facts["step_s"] = {part: seconds - parts_before[part] for part, seconds in parts_after.items()}
-    facts |= {"load_s": load_s, "base_rss_bytes": base_rss, "peak_rss_bytes": _peak_rss_bytes(), "yardstick": speed}
+    facts |= {"load_s": load_s, "base_rss_bytes": base_rss, "peak_rss_bytes": peak_rss_bytes(), "yardstick": speed}
     return _result(job, recording, Activity.between(before, after), backend.slots) | {"facts": facts}
 
 
@@ -126,14 +125,6 @@ def _result(job: CellJob, recording: Recording, activity: Activity, slots: int) 
         "histograms": {name: histogram.encode() for name, histogram in histograms.items()},
         "requests": requests,
     }
-
-
-def _peak_rss_bytes() -> int:
-    """Return the high-water mark of this process alone; `ru_maxrss` would begin with the parent's."""
-    for line in Path("/proc/self/status").read_text().splitlines() if Path("/proc/self/status").exists() else ():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def main() -> None:

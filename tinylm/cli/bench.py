@@ -101,6 +101,39 @@ def bench_limits(artifacts: ArtifactsDir = Path("artifacts"), json_output: Json 
     out.result(limits.model_dump(mode="json"))
 
 
+@group.command("bulk")
+def bench_bulk(
+    rows: Annotated[
+        list[int] | None, typer.Option(min=1, help="Rows of a job; repeatable.", show_default="10000 100000")
+    ] = None,
+    model: ModelPath = None,
+    openings: Annotated[
+        Path | None, typer.Option(help="Text file, one opening a line.", show_default="the presets'")
+    ] = None,
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens of each story.")] = 200,
+    rounds: Annotated[int, typer.Option(min=1, help="Times each job is run.")] = 1,
+    artifacts: ArtifactsDir = Path("artifacts"),
+    json_output: Json = False,
+) -> None:
+    """Run bulk jobs and, in turns with each, the engine alone: how much of its speed a job reaches, in what memory."""
+    from tinylm.bench.bulk import BulkCell, run_bulk
+    from tinylm.progress import terminal_progress
+
+    out, path = Output(json_output), find_model(model, artifacts)
+    sizes = [count for _ in range(rounds) for count in rows or (10_000, 100_000)]
+    cells = [BulkCell(model=path, openings=openings, rows=count, new_tokens=tokens) for count in sizes]
+    told = []
+    for found in run_bulk(cells, terminal_progress()):
+        out.line(
+            f"{found.rows:>9,} rows: job {found.job_tokens_per_s:,.0f} tokens/s, engine alone "
+            f"{found.engine_tokens_per_s:,.0f}, share {found.share:.1%} (turns {min(found.turn_shares):.1%} to "
+            f"{max(found.turn_shares):.1%}, by CPU time {found.cpu_share:.1%}), slots {found.occupancy:.1%} full, peak "
+            f"memory {found.peak_rss_bytes / 1e6:.1f} MB, other processes {found.others_share:.1%} of the machine"
+        )
+        told.append(found.model_dump(mode="json"))
+    out.result({"jobs": told})
+
+
 @group.command("peers")
 def bench_peers(
     environment: Annotated[Path, typer.Option("--env", help="The peers' virtual environment.")] = Path(".peers"),

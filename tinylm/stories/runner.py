@@ -33,7 +33,7 @@ _CHUNK_ROWS = 32
 _QUEUED_CHUNKS = 16
 _QUEUED_SHARDS = 2
 _POLL_S = 0.05
-_DRAIN_S = 3.0
+_SILENCE_S = 0.5  # a cancelled request ends within one step of the engine; after this long none is left
 _REQUESTS_PER_SLOT = 2  # one running, one waiting: a slot never idles while Python is busy (chosen)
 
 
@@ -185,6 +185,8 @@ class _Run:
                 self._answer(row, sample, "", "invalid_input", 0, 0, row.error)
 
     def _take(self, completion: Completion) -> None:
+        if completion.ticket not in self._in_flight:  # of a job that was interrupted on the same engine
+            return
         row, sample = self._in_flight.pop(completion.ticket)
         self.figures.busy_slot_s += (completion.finished_ns - completion.started_ns) * 1e-9
         self.figures.output_tokens += completion.output_tokens
@@ -228,12 +230,16 @@ class _Run:
         )
 
     def _give_up(self) -> None:
-        """After an early end: cancel what is in flight, so that the engine can be used again."""
+        """After an early end: cancel what is in flight, so that the engine can be used again.
+
+        Ctrl-C inside `collect` loses what that call had in hand: those requests never come back, so silence ends it.
+        """
         for ticket in self._in_flight:
             self._engine.cancel(ticket)
-        deadline_s = time.monotonic() + _DRAIN_S
-        while self._in_flight and time.monotonic() < deadline_s:
+        heard_s = time.monotonic()
+        while self._in_flight and time.monotonic() - heard_s < _SILENCE_S:
             for completion in self._engine.collect(_POLL_S):
+                heard_s = time.monotonic()
                 self._in_flight.pop(completion.ticket, None)
 
 
