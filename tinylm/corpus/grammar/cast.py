@@ -105,5 +105,16 @@ def _two(options: Sequence[T], rng: random.Random) -> tuple[T, T]:
 
 
 def _two_names(first: Sequence[str], second: Sequence[str], rng: random.Random) -> tuple[str, str]:
-    name, other = pick(first, rng), pick(second, rng)
-    return (name, other) if name != other else _two(first, rng)
+    """Return two different names; as in children's books, a few names are in most of the stories.
+
+    Seen often, they are what a small model learns to keep apart first.
+    """
+    name, other = _often_early(first, rng), _often_early(second, rng)
+    while other == name:
+        other = _often_early(second, rng)
+    return name, other
+
+
+def _often_early(options: Sequence[str], rng: random.Random) -> str:
+    """Return one of `options`: half of the time one of the first eighth."""
+    return options[int(rng.random() ** 3 * len(options))]
