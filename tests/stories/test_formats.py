@@ -106,6 +106,15 @@ def test_several_files_and_a_url_count_on(tmp_path: Path, wanted: list[dict[str,
     assert rows[25]["seed"] != rows[0]["seed"]
 
 
+def test_mapped_columns_leave_plain_lines_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("A line\n")
+    (tmp_path / "b.csv").write_text("opening\nA cell\n")
+    (tmp_path / "c.jsonl").write_text('{"opening": "A value"}\n{"prompt": "Not mapped"}\n')
+    rows = answers(tmp_path, prompts=(str(tmp_path / "[abc].*"),), columns={"prompt": "opening"})
+    assert [row["prompt"] for row in rows] == ["A line", "A cell", "A value", None]
+    assert rows[3]["error"] == "no field 'opening'; found 'prompt'"
+
+
 def test_standard_input(tmp_path: Path, wanted: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(as_jsonl())))
     assert answers(tmp_path, prompts=("-",)) == wanted

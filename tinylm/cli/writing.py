@@ -142,6 +142,7 @@ def _run_job(fields: dict[str, Any], out: Output) -> JobSummary:
         f"{summary.answers:,} stories of {summary.rows:,} rows in {summary.output}: {summary.output_tokens:,} tokens, "
         f"{summary.seconds_s:.1f} s, {summary.tokens_per_s:,.0f} tokens/s, slots {summary.occupancy:.0%} full"
     )
+    out.line("ended by  " + ", ".join(f"{reason} {count:,}" for reason, count in summary.finish_reasons.items()))
     return summary
 
 

@@ -34,6 +34,7 @@ class Record:
     error: str | None = None
     is_table: bool = False  # from a table: unknown columns are normal
     is_text: bool = False  # from CSV: numbers arrive as text
+    is_line: bool = False  # from plain text: the line is the prompt, there are no columns
 
 
 def read_records(stream: BinaryIO, kind: str, max_bytes: int, skip: int = 0) -> Iterator[Record]:
@@ -84,7 +85,7 @@ def _decoded(line: bytes | LongLine, max_bytes: int) -> str | Record:
 
 
 def _text_record(text: str) -> Record:
-    return Record({"prompt": _unescaped(text)})
+    return Record({"prompt": _unescaped(text)}, is_line=True)
 
 
 def _unescaped(text: str) -> str:

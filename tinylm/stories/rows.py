@@ -59,13 +59,13 @@ class RowParser:
         try:
             if record.error is not None:
                 raise DataError(record.error)
-            row_id = _checked_id(self._renamed(fields), row_id)
+            row_id = _checked_id(self._renamed(record, fields), row_id)
             if is_batch_line(fields):
                 fields = plain_fields(fields)
             elif not record.is_table and self._job.extra_fields == "refuse":
                 self._refuse_unknown(fields)
-            fields = self._renamed(fields)
-            prompt = self._prompt(fields)
+            fields = self._renamed(record, fields)
+            prompt = self._prompt(fields, record)
             if record.is_text and not prompt:
                 raise DataError("empty prompt cell")
             samples = _checked_samples(fields, self._job.samples, record.is_text)
@@ -90,20 +90,20 @@ class RowParser:
         if unknown := sorted(name for name in fields if name not in known):
             raise DataError(f"unknown field {unknown[0][:100]!r}; known fields: {', '.join(sorted(known))}")
 
-    def _renamed(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
-        if not self._job.columns:
+    def _renamed(self, record: Record, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        if record.is_line or not self._job.columns:
             return fields
         taken = set(self._job.columns.values())
         kept = {name: value for name, value in fields.items() if name not in self._job.columns or name in taken}
         return kept | {ours: fields[theirs] for ours, theirs in self._job.columns.items() if theirs in fields}
 
-    def _prompt(self, fields: Mapping[str, Any]) -> str:
+    def _prompt(self, fields: Mapping[str, Any], record: Record) -> str:
         if self._job.template is not None:
             prompt: object = fill(self._job.template, fields)
         else:
             prompt = fields.get("prompt", _MISSING)
         if prompt is _MISSING:
-            raise DataError(f"no field 'prompt'; found {_names(fields)}")
+            raise DataError(f"no field {self._job.columns.get('prompt', 'prompt')!r}; found {_names(record.fields)}")
         if isinstance(prompt, list) and len(prompt) == 1:
             prompt = prompt[0]
         if not isinstance(prompt, str):

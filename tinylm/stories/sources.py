@@ -124,7 +124,7 @@ def job_records(
 
 def _records(source: Source, max_row_bytes: int, skip: int) -> Iterator[Record]:
     if source.kind == "own":
-        yield from (Record({"prompt": prompt}) for prompt in source.own_rows[skip:])
+        yield from (Record({"prompt": prompt}, is_line=True) for prompt in source.own_rows[skip:])
         return
     with _named_errors(source), _unpacked(source) as stream:
         yield from read_records(stream, source.kind, max_row_bytes, skip)
