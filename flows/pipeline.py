@@ -52,7 +52,7 @@ def pipeline(
     native = building.result()
     model = export_task(chosen.export, checkpoint, text, native)
     evaluation = evaluate_task(chosen.evaluate, checkpoint, model, text, native)
-    stories = stories_task(chosen.samples, model, native)
+    stories = stories_task(chosen.samples, model, text, native)
     sweep = sweep_task(chosen.sweep, model, native, run_cell=run_cell)
     report = report_task(sweep, checkpoint=checkpoint, stories=stories)
     refs = [text, tokenizer, tokens, checkpoint, native, model, evaluation, stories, sweep, report]

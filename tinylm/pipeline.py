@@ -159,7 +159,7 @@ def run_pipeline(
     keep = _Keeper(done, on_stage)
     model, native = done["model"], done["native"]
     keep(stages.evaluate(store, profile.evaluate, done["train"], model, done["corpus"], native, progress))
-    stories = keep(stages.stories(store, profile.samples, model, native, progress))
+    stories = keep(stages.stories(store, profile.samples, model, done["corpus"], native, progress))
     sweep = keep(stages.sweep(store, profile.sweep, model, native, progress))
     page = keep(stages.report(store, sweep, progress, checkpoint=done["train"], stories=stories))
     return RunResult(done, stages.publish_report(page, sweep, reports_dir))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,24 +28,39 @@ STORIES_FILE = "stories.jsonl"
 
 
 def stories(
-    store: Store, config: SamplesConfig, model: ArtifactRef, native: ArtifactRef, progress: ProgressReporter
+    store: Store,
+    config: SamplesConfig,
+    model: ArtifactRef,
+    corpus: ArtifactRef,
+    native: ArtifactRef,
+    progress: ProgressReporter,
 ) -> ArtifactRef:
     """Return sample stories, one JSON object per line in stories.jsonl."""
 
     def make(folder: Path) -> dict[str, Any]:
         from tinylm.engine import load_engine
 
+        prompts = config.prompts or _held_out_openings(corpus, config)
         with load_engine(model.path / MODEL_FILE) as engine, progress.task("stories", None):
-            told = engine.generate(config.prompts, config.options)
+            told = engine.generate(prompts, config.options)
             rows = [
                 {"prompt": prompt, "text": story.text, "finish_reason": story.finish_reason}
-                for prompt, story in zip(config.prompts, told, strict=True)
+                for prompt, story in zip(prompts, told, strict=True)
             ]
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         (folder / STORIES_FILE).write_text("".join(lines), encoding="utf-8")
         return {"stories": len(rows), "finish_reasons": [row["finish_reason"] for row in rows]}
 
-    return store.build("stories", VERSION["stories"], config, {"model": model, "native": native}, make)
+    inputs = {"model": model, "corpus": corpus, "native": native}
+    return store.build("stories", VERSION["stories"], config, inputs, make)
+
+
+def _held_out_openings(corpus: ArtifactRef, config: SamplesConfig) -> list[str]:
+    """Return how some documents begin that the model has not seen: openings in the language and manner of the text."""
+    from tinylm.corpus import read_texts
+
+    documents = chain.from_iterable(read_texts(corpus.path / "valid.parquet", batch_rows=config.stories))
+    return [" ".join(text.split()[: config.opening_words]) for text in islice(documents, config.stories)]
 
 
 def sweep(

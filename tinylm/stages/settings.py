@@ -21,20 +21,11 @@ VERSION = {
     "converted": 1,
     "evaluation": 1,
     "sweep": 1,
-    "stories": 1,
+    "stories": 2,
     "report": 1,
 }
 
 BPB_BUDGET: dict[Precision, float] = {"f32": 0.001, "bf16": 0.001, "int8": 0.003, "int4": 0.02}
-
-OPENINGS = (
-    "Once upon a time",
-    "One day, a little girl named Lily",
-    "Tom had a big red ball.",
-    "It was a cold and rainy day.",
-    "In a small house near the forest",
-)
-
 
 EXACT = "exact.safetensors"
 
@@ -75,5 +66,7 @@ class EvaluateConfig(Config):
 class SamplesConfig(Config):
     """The sample stories at the end of a run."""
 
-    prompts: tuple[str, ...] = Field(OPENINGS, min_length=1)
-    options: GenerateOptions = GenerateOptions(max_new_tokens=220, seed=1)
+    prompts: tuple[str, ...] = Field((), description="openings; none: the first words of held-out documents")
+    stories: Annotated[int, Field(gt=0, le=1000)] = Field(5, description="how many, if `prompts` is empty")
+    opening_words: Annotated[int, Field(gt=0, le=100)] = Field(6, description="words taken of each held-out document")
+    options: GenerateOptions = GenerateOptions(max_new_tokens=1000, temperature=0.7, seed=1)
