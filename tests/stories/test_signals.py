@@ -33,6 +33,7 @@ def run(words: list[str]) -> subprocess.CompletedProcess[str]:
 def test_stopped_command_goes_on(number: signal.Signals, code: int, story_model: Path, tmp_path: Path) -> None:
     prompts, output, calm = tmp_path / "prompts.jsonl", tmp_path / "job" / "stories", tmp_path / "calm" / "stories"
     prompts.write_text("".join(f'{{"prompt": "Once upon a time, {row}"}}\n' for row in range(ROWS)) + "{\n")
+    started_s = time.monotonic()
     child = subprocess.Popen(
         command(story_model, prompts, output, *SLOWLY), cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
@@ -41,7 +42,8 @@ def test_stopped_command_goes_on(number: signal.Signals, code: int, story_model:
     child.send_signal(number)
     asked_s = time.monotonic()
     _, said = child.communicate(timeout=60)
-    assert time.monotonic() - asked_s < 5
+    # A machine that is busy with other work is slow to start the command, and slow to end it.
+    assert time.monotonic() - asked_s < max(5, 3 * (asked_s - started_s))
     assert child.returncode == code, said
     assert "goes on where it was" in said
     assert 0 < len(list(output.glob("part-*"))) < ROWS / 20
