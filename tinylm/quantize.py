@@ -23,6 +23,8 @@ __all__ = ["ModelSummary", "TensorError", "quantize_int4", "quantize_int8", "wri
 
 Floats = npt.NDArray[np.float32]
 _CHUNK_WEIGHTS = 1 << 21  # weights handled at once, so that temporaries stay small
+# What int4 models keep at int8: rounding here costs most and a lookup reads one row (docs/ENGINE.md).
+_KEPT_INT8 = frozenset({"tok_embeddings.weight", "head.weight"})
 # int4 steps to try, as the integer that a group's largest weight becomes (chosen; -8 is llama.cpp's Q4_0).
 _INT4_TRIALS = (-8.0, -7.4, -6.8, 7.0, 7.45, 6.5)
 
@@ -80,7 +82,7 @@ def write_model(
         if not is_matrix(name, shape) or precision == "f32":
             stored[name] = values
         else:
-            parts, error = _store(name, values, precision)
+            parts, error = _store(name, values, "int8" if precision == "int4" and name in _KEPT_INT8 else precision)
             stored |= parts
             errors.append(error)
     header = ModelHeader(config, precision, tokenizer_kind, bos_id, eos_id, add_bos, dict(provenance))
@@ -92,15 +94,10 @@ def write_model(
 def quantize_int8(rows: Floats) -> tuple[npt.NDArray[np.int8], Floats]:
     """Return int8 (R, K) in -127..127 and float32 scales (R) with rows ≈ int8 * scale.
 
-    Source: symmetric, nearest even; an all-zero row gets scale 0. The scale also keeps every pair of columns
-    (2j, 2j + 1) of one sign at a sum of at most 129, so that AVX2 can add their products in 16 bits without overflow
-    (native/FORMAT.md section 4; its cost in text quality is in docs/ENGINE.md).
+    Source: symmetric, nearest even; an all-zero row gets scale 0. No search for a clipped scale: below a few thousand
+    columns the clipped weight costs more than the finer steps of the others gain (docs/ENGINE.md).
     """
-    largest = np.abs(rows).max(axis=1) / np.float32(127)
-    pairs = np.abs(rows[:, : rows.shape[1] // 2 * 2 : 2] + rows[:, 1::2])  # of unlike signs: smaller, so no matter
-    if pairs.shape[1]:
-        largest = np.maximum(largest, pairs.max(axis=1) / np.float32(128))
-    scale = largest.astype(np.float32)
+    scale = (np.abs(rows).max(axis=1) / np.float32(127)).astype(np.float32)
     inverse = np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale > 0)
     quantized = np.rint(rows * inverse[:, None]).clip(-127, 127)
     return quantized.astype(np.int8), scale

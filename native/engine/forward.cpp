@@ -69,7 +69,7 @@ void Forward::run(const std::vector<Segment>& segments, LogitSink& sink) {
 PartTicks Forward::take_ticks() { return std::exchange(ticks_, {}); }
 
 void Forward::plan(const std::vector<Segment>& segments) {
-  rows_.clear(), units_.clear(), logit_rows_.clear();
+  rows_.clear(), stores_.clear(), units_.clear(), logit_rows_.clear();
   int64_t end = 0;
   for (const Segment& s : segments) {
     const int64_t first_row = static_cast<int64_t>(rows_.size());
@@ -77,9 +77,11 @@ void Forward::plan(const std::vector<Segment>& segments) {
       rows_.push_back({s.slot, s.first_position + i, s.tokens[i]});
       if (i >= s.count - s.logits) logit_rows_.push_back(first_row + i);
     }
-    for (int64_t g = 0; g < config_.n_kv_heads; ++g)
+    for (int64_t g = 0; g < config_.n_kv_heads; ++g) {
+      stores_.push_back({g, first_row, s.count});
       for (int64_t i = 0; i < s.count; i += kQueryTile)
         units_.push_back({s.slot, g, first_row + i, std::min(kQueryTile, s.count - i), s.first_position + i});
+    }
     end = std::max(end, s.first_position + s.count);
   }
   extend_positions(end);
@@ -209,8 +211,12 @@ void Forward::mix(const LayerWeights& layer, int64_t index, int thread) {
     });
     return;
   }
-  team_.each(static_cast<int64_t>(rows_.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) rotate_and_store(layer, index, r, 0, config_.n_kv_heads);
+  team_.each(static_cast<int64_t>(stores_.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const Store& store = stores_[static_cast<size_t>(i)];
+      for (int64_t r = store.first_row; r < store.first_row + store.rows; ++r)
+        rotate_and_store(layer, index, r, store.kv_head, store.kv_head + 1);
+    }
   });
   team_.each(units, 1, [&](int64_t begin, int64_t end) {
     for (int64_t u = begin; u < end; ++u) attend(index, u, thread);

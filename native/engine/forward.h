@@ -47,6 +47,9 @@ class Forward {
     int64_t slot, position;
     int32_t token;
   };
+  struct Store {  // all positions of one slot and head: neighbours share words of the cache, so one thread writes them
+    int64_t kv_head, first_row, rows;
+  };
   struct Unit {  // one attention call
     int64_t slot, kv_head, first_row, rows, first_position;
   };
@@ -90,6 +93,7 @@ class Forward {
   LogitSink* sink_ = nullptr;
 
   std::vector<Row> rows_;
+  std::vector<Store> stores_;
   std::vector<Unit> units_;
   std::vector<int64_t> logit_rows_;
 

@@ -117,6 +117,7 @@ struct KernelTable {
 
   // --- Attention over the blocked cache -------------------------------------------------------------------------------
   size_t (*kv_bytes)(KvType type, int64_t positions, int64_t head_dim, bool values);  // of kv.k (values false) or kv.v
+  // Calls on different caches may run at once; calls on one may not, since neighbouring positions share words.
   void (*kv_store)(const KvView& kv, int64_t position, const float* k, const float* v);
   // Copies positions 0..count of one cache to another of the same type (shared prefixes).
   void (*kv_copy)(const KvView& from, const KvView& to, int64_t count);
