@@ -6,27 +6,32 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from kill_job import ROOT
 
 CHILD = """
-import resource, sys
+import sys
 sys.path[:0] = [{root!r}, {here!r}]
 from fake_engine import FakeEngine, FakeInfo
+from tinylm.bench.activity import peak_rss_bytes
 from tinylm.stories import GenerateJob, generate_file
 job = GenerateJob(prompts=(sys.argv[1],), output=sys.argv[2], shard_rows=500)
 generate_file(job, engine=FakeEngine(info=FakeInfo(2, 64)))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(peak_rss_bytes() // 1000)
 """
 
 
-def peak_kilobytes(folder: Path, rows: int) -> int:
-    prompts = folder / f"{rows}.txt"
-    prompts.write_text("".join(f"Story {row} began {'long ago ' * 10}\n" for row in range(rows)))
+def peak_kilobytes(folder: Path, rows: int, samples: int) -> int:
+    prompts = folder / f"{rows}.jsonl"
+    row = '{{"prompt": "Story {} began {}", "samples": {}}}\n'
+    prompts.write_text("".join(row.format(number, "long ago " * 10, samples) for number in range(rows)))
     code = CHILD.format(root=str(ROOT), here=str(Path(__file__).parent))
     command = [sys.executable, "-c", code, str(prompts), str(folder / str(rows))]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def test_ten_times_the_rows_in_the_same_memory(tmp_path: Path) -> None:
-    few, many = peak_kilobytes(tmp_path, 4_000), peak_kilobytes(tmp_path, 40_000)
-    assert many < few + 10_000, (few, many)
+@pytest.mark.parametrize(("rows", "samples"), [(4_000, 1), (1_000, 10)])
+def test_more_rows_in_the_same_memory(rows: int, samples: int, tmp_path: Path) -> None:
+    times = 10 if samples == 1 else 4
+    few, many = peak_kilobytes(tmp_path, rows, samples), peak_kilobytes(tmp_path, times * rows, samples)
+    assert many < few + 5_000, (few, many)
