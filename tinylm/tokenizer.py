@@ -198,8 +198,8 @@ class HuggingFaceTokenizer(Tokenizer):
 
         self._model = model
         try:
+            self._tokenizer = tokenizers.Tokenizer.from_str(model.decode())  # first: it stops at what does not belong
             self._settings: dict[str, Any] = json.loads(model)
-            self._tokenizer = tokenizers.Tokenizer.from_str(model.decode())
         except Exception as error:  # `tokenizers` raises bare Exception for a bad file
             raise FormatError(f"tokenizer: not a Hugging Face tokenizer.json ({error})") from None
         self._tokenizer.no_padding()

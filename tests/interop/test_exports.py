@@ -239,6 +239,27 @@ def test_a_model_that_does_not_fit_is_refused_before_any_work(sentencepiece_mode
         assert not out.exists()
 
 
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+def test_a_tokenizer_that_cannot_be_written_is_refused_before_any_work(kind: str, tmp_path: Path) -> None:
+    import io
+
+    import sentencepiece
+
+    model, rng = io.BytesIO(), random.Random(4)
+    texts = ["".join(rng.choices("abcdefgh ", k=60)) for _ in range(200)]
+    settings = {"vocab_size": 300, "byte_fallback": True, "model_type": kind, "minloglevel": 2}
+    rule = "identity" if kind == "unigram" else "nmt_nfkc"
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts), model_writer=model, normalization_rule_name=rule, **settings
+    )
+    config = tiny("llama-8m").model_copy(update={"vocab_size": 300})
+    reason = "BPE kind" if kind == "unigram" else "nmt_nfkc"
+    for target in ("hf", "gguf", "llama2c", "onnx"):
+        with pytest.raises(DataError, match=f"{target}: .*{reason}"):
+            export_checkpoint(make_checkpoint(config, model.getvalue()), target, tmp_path / target)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_wrong_settings_are_named(sentencepiece_model: bytes, tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tiny("llama-8m"), sentencepiece_model)
     with pytest.raises(ConfigError, match="known targets: hf, gguf, llama2c, onnx"):

@@ -111,7 +111,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], str]] = {
     "layers too many": ("llama", {"num_hidden_layers": 4}, "layers.3"),
     "layers too few": ("llama", {"num_hidden_layers": 2}, "layers.2"),
     "vocabulary wrong": ("llama", {"vocab_size": 301}, "shape"),
-    "vocabulary below tokenizer": ("llama", {"vocab_size": 100}, "shape"),
+    "vocabulary below tokenizer": ("llama", {"vocab_size": 100}, "260 tokens, the model has 100"),
     "tied by mistake": ("gpt-neox", {"tie_word_embeddings": "yes"}, "tie_word_embeddings"),
     "bias not declared": ("llama-tied-biased", {"attention_bias": False, "mlp_bias": False}, "no place"),
     "eps not finite": ("llama", {"rms_norm_eps": float("nan")}, "rms_norm_eps"),

@@ -17,7 +17,7 @@ from tinylm.interop.gguf_import import ACTIVATION_KEY
 from tinylm.interop.gguf_names import GPT2_PARTS, LLAMA_PARTS
 from tinylm.interop.gguf_tokenizer import TOKEN_TYPES
 from tinylm.interop.sentencepiece_proto import read_normalizer
-from tinylm.interop.tokenizer_json import PRE_TOKENIZERS
+from tinylm.interop.tokenizer_json import PRE_TOKENIZERS, check_writable
 from tinylm.modelfile import is_matrix, weight_shapes
 from tinylm.tokenizer import Piece, Tokenizer, load_tokenizer
 
@@ -72,9 +72,7 @@ def _differences(config: ModelConfig, fixed: dict[str, Any]) -> list[str]:
 
 def _check_tokenizer(tokenizer: Tokenizer) -> None:
     if tokenizer.kind == "sentencepiece":
-        normalizer = read_normalizer(tokenizer.serialized())
-        if normalizer.has_charsmap:
-            raise DataError(f"gguf: tokenizer normalisation {normalizer.name!r} cannot be written; llama.cpp has none")
+        check_writable(tokenizer, "gguf")
         return
     _byte_level_settings(tokenizer.serialized())
 

@@ -26,6 +26,8 @@ _STRING, _ARRAY = 8, 9
 _MAX_DIMS = 4
 _MIN_FIELD_BYTES = 13  # key length, empty key, type, one byte
 _MIN_TENSOR_BYTES = 32  # name length, dimension count, one dimension, type, offset
+# Far above any model's; they bound what a file of tiny texts or fields takes as Python objects.
+_MAX_TEXTS, _MAX_TEXT_BYTES, _MAX_FIELDS, _MAX_TENSORS = 500_000, 16_000_000, 10_000, 20_000
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class GGUFTensor:
 
 @dataclass(frozen=True)
 class GGUFFile:
-    """Key-value fields (scalars, strings, lists of either) and tensors by name."""
+    """Key-value fields (scalars, strings, lists of strings, arrays of numbers) and tensors by name."""
 
     path: Path
     version: int
@@ -79,14 +81,14 @@ def read_gguf_file(path: Path) -> GGUFFile:
     if version not in (2, 3):
         raise FormatError(f"{path}: GGUF version {version}; little-endian versions 2 and 3 can be read")
     tensor_count, field_count = cursor.number("<u8"), cursor.number("<u8")
-    cursor.check_count(field_count, _MIN_FIELD_BYTES, "fields")
+    cursor.check_count(field_count, _MIN_FIELD_BYTES, "fields", _MAX_FIELDS)
     fields: dict[str, Any] = {}
     for _ in range(field_count):
         key = cursor.string()
         if key in fields:
             raise FormatError(f"{path}: field {key} appears twice")
         fields[key] = cursor.value(cursor.number("<u4"), key)
-    cursor.check_count(tensor_count, _MIN_TENSOR_BYTES, "tensors")
+    cursor.check_count(tensor_count, _MIN_TENSOR_BYTES, "tensors", _MAX_TENSORS)
     infos = [_tensor_info(cursor) for _ in range(tensor_count)]
     alignment = fields.get("general.alignment", 32)
     if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1) or alignment > 1 << 16:
@@ -100,6 +102,8 @@ class _Cursor:
     data: bytes
     source: str
     at: int = 0
+    texts: int = 0
+    text_bytes: int = 0
 
     def take(self, size: int) -> bytes:
         if size > len(self.data) - self.at:
@@ -113,14 +117,22 @@ class _Cursor:
         return float(str(value)) if dtype == "<f4" else value.item()
 
     def string(self) -> str:
-        raw = self.take(self.number("<u8"))
+        size = self.number("<u8")
+        self.texts, self.text_bytes = self.texts + 1, self.text_bytes + size
+        if self.texts > _MAX_TEXTS or self.text_bytes > _MAX_TEXT_BYTES:
+            raise FormatError(
+                f"{self.source}: {self.texts} texts of {self.text_bytes} bytes; no known model has so many"
+            )
+        raw = self.take(size)
         try:
             return raw.decode()
         except UnicodeDecodeError:
             raise FormatError(f"{self.source}: text at byte {self.at - len(raw)} is not UTF-8") from None
 
-    def check_count(self, count: int, least_bytes: int, what: str) -> None:
+    def check_count(self, count: int, least_bytes: int, what: str, most: int | None = None) -> None:
         left = len(self.data) - self.at
+        if most is not None and count > most:
+            raise FormatError(f"{self.source}: {count} {what}; expected at most {most}")
         if count * least_bytes > left:
             raise FormatError(f"{self.source}: {count} {what} cannot fit the {left} bytes left")
 
@@ -137,17 +149,17 @@ class _Cursor:
             raise FormatError(f"{self.source}: field {key} has unknown type {kind}")
         return dtype
 
-    def _array(self, key: str) -> list[Any]:
+    def _array(self, key: str) -> list[str] | NDArray[Any]:
         kind, count = self.number("<u4"), self.number("<u8")
         if kind == _STRING:
-            self.check_count(count, 8, f"texts of {key}")
+            self.check_count(count, 8, f"texts of {key}", _MAX_TEXTS)
             return [self.string() for _ in range(count)]
         if kind == _ARRAY:
             raise FormatError(f"{self.source}: field {key} is an array of arrays; no known model has one")
         dtype = np.dtype(self._scalar(kind, key))
         self.check_count(count, dtype.itemsize, f"values of {key}")
-        values: list[Any] = np.frombuffer(self.take(count * dtype.itemsize), dtype).tolist()
-        return values
+        self.at += count * dtype.itemsize
+        return np.frombuffer(self.data, dtype, count, self.at - count * dtype.itemsize)  # a view
 
 
 @dataclass(frozen=True)

@@ -31,13 +31,13 @@ def read_gguf(path: Path, tokenizer: Path | None = None) -> Checkpoint:
     """
     file = read_gguf_file(path)
     config = gguf_config(file)
-    weights = _weights(file, config)
-    check_weights(config, weights, str(path))
     if tokenizer is not None:
         ids = {key: file.fields.get(f"tokenizer.ggml.{key}") for key in ("bos_token_id", "eos_token_id")}
         found = find_hf_tokenizer(tokenizer, ids, config.vocab_size)
     else:
         found = read_gguf_tokenizer(file, config.vocab_size)
+    weights = _weights(file, config)  # last: what is damaged elsewhere is said before weights become floats
+    check_weights(config, weights, str(path))
     types = sorted({tensor.type_name for tensor in file.tensors.values()})
     provenance = {
         "format": f"GGUF {file.fields['general.architecture']}",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
 
 from tinylm.errors import DataError, FormatError
 from tinylm.interop.gguf_file import GGUFFile
@@ -15,6 +17,8 @@ __all__ = ["TOKEN_TYPES", "read_gguf_tokenizer"]
 
 TOKEN_TYPES: dict[int, PieceType] = {1: "normal", 2: "unknown", 3: "control", 4: "user", 5: "unused", 6: "byte"}
 _KEY = "tokenizer.ggml."
+_MAX_TOKENS = 1 << 20  # as in ModelConfig
+T = TypeVar("T", str, bool)
 
 
 def read_gguf_tokenizer(file: GGUFFile, vocab_size: int) -> FoundTokenizer:
@@ -22,7 +26,7 @@ def read_gguf_tokenizer(file: GGUFFile, vocab_size: int) -> FoundTokenizer:
 
     Raises: DataError for a kind that cannot be read; FormatError if its lists do not fit together.
     """
-    kind = file.fields.get(_KEY + "model")
+    kind = _stated(file, "model", "")
     tokens = _list(file, "tokens", str)
     if not 0 < len(tokens) <= vocab_size:
         raise FormatError(f"{file.path}: {len(tokens)} tokens for an embedding of {vocab_size} rows")
@@ -36,7 +40,7 @@ def read_gguf_tokenizer(file: GGUFFile, vocab_size: int) -> FoundTokenizer:
             f"{file.path}: tokenizer {kind!r} is not supported; supported: llama, gpt2; or name one with --tokenizer"
         )
     loaded = load_tokenizer(model)
-    add_bos = bool(file.fields.get(_KEY + "add_bos_token", default_bos)) and bos is not None
+    add_bos = _stated(file, "add_bos_token", default_bos) and bos is not None
     stored: Any = "hf" if loaded.kind == "hf" else "sentencepiece"
     return FoundTokenizer(model, stored, f"{kind} inside the file", bos, eos, add_bos)
 
@@ -51,12 +55,12 @@ def _sentencepiece(file: GGUFFile, tokens: list[str], bos: int | None, eos: int 
     if types.count(2) != 1 or len(set(tokens)) != len(tokens):
         raise FormatError(f"{file.path}: a token appears twice, or several are unknown")
     pieces = [Piece(*row) for row in zip(tokens, scores, (TOKEN_TYPES[kind] for kind in types), strict=True)]
-    prefix = bool(file.fields.get(_KEY + "add_space_prefix", True))
+    prefix = _stated(file, "add_space_prefix", True)
     return build_sentencepiece(pieces, dummy_prefix=prefix, unk_id=unknown, bos_id=bos, eos_id=eos)
 
 
 def _byte_level(file: GGUFFile, tokens: list[str]) -> bytes:
-    pre = file.fields.get(_KEY + "pre", "default")
+    pre = _stated(file, "pre", "default")
     if pre not in PRE_TOKENIZERS:
         raise DataError(f"{file.path}: pre-tokenizer {pre!r} is not supported; supported: {', '.join(PRE_TOKENIZERS)}")
     vocab = {token: i for i, token in enumerate(tokens)}
@@ -75,8 +79,18 @@ def _byte_level(file: GGUFFile, tokens: list[str]) -> bytes:
     return byte_level_json(vocab, merges, special, pre=pre)
 
 
+def _stated(file: GGUFFile, name: str, default: T) -> T:
+    """Return a field that may be absent; FormatError if it is of another type than its default."""
+    value = file.fields.get(_KEY + name, default)
+    if type(value) is not type(default):
+        raise FormatError(f"{file.path}: field {_KEY + name} is {str(value)[:40]!r}; expected {type(default).__name__}")
+    return value
+
+
 def _list(file: GGUFFile, name: str, kind: type[Any]) -> list[Any]:
     values = file.fields.get(_KEY + name)
+    if isinstance(values, np.ndarray) and values.size <= _MAX_TOKENS:
+        values = values.tolist()
     if not isinstance(values, list) or not all(type(value) is kind for value in values):
         raise FormatError(f"{file.path}: field {_KEY + name} is missing or not a list of {kind.__name__}")
     return values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from tinylm.backends.transformers_layouts import LAYOUTS, Layout
@@ -22,6 +23,8 @@ _PLAIN = {
     "relu2": "relu2",
 }
 _MISSING = object()
+_HUGE = 1e300  # no setting comes near; whole numbers past it are no floats
+_MAX_LAYERS = 1024  # as in ModelConfig; known before lists of so many layers are made
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def read_hf_config(settings: Settings, source: str) -> ImportedShape:
             a setting is missing or makes no sense.
     """
     names = settings.get("architectures") or []
-    if not isinstance(names, list) or len(names) != 1 or names[0] not in LAYOUTS:
+    if not isinstance(names, list) or len(names) != 1 or not isinstance(names[0], str) or names[0] not in LAYOUTS:
         found = ", ".join(map(str, names)) if isinstance(names, list) and names else "none"
         raise DataError(f"{source}: architecture {found} is not supported; supported: {', '.join(LAYOUTS)}")
     layout = LAYOUTS[names[0]]
@@ -64,14 +67,20 @@ class _Reader:
 
     def integer(self, *names: str, default: Any = _MISSING) -> int:
         value = self._first(names, default)
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise FormatError(f"{self.source}: {names[0]} is {value!r}; expected a whole number")
+        if isinstance(value, bool) or not isinstance(value, int) or abs(value) >> 63:
+            raise FormatError(f"{self.source}: {names[0]} is {str(value)[:40]}; expected a whole number")
+        return value
+
+    def layers(self, name: str) -> int:
+        value = self.integer(name)
+        if not 0 < value <= _MAX_LAYERS:
+            raise FormatError(f"{self.source}: {name} is {value}; expected 1 to {_MAX_LAYERS} layers")
         return value
 
     def number(self, *names: str, default: Any = _MISSING) -> float:
         value = self._first(names, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise FormatError(f"{self.source}: {names[0]} is {value!r}; expected a number")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _HUGE:
+            raise FormatError(f"{self.source}: {names[0]} is {str(value)[:40]}; expected a number")
         return float(value)
 
     def flag(self, name: str, default: bool) -> bool:
@@ -90,7 +99,7 @@ class _Reader:
 
     def activation(self, name: str, known: dict[str, str], default: str) -> str:
         value = self._first((name,), default)
-        if value not in known:
+        if not isinstance(value, str) or value not in known:
             raise DataError(f"{self.source}: {name} {value!r} is not supported here; supported: {', '.join(known)}")
         return known[value]
 
@@ -111,7 +120,7 @@ class _Reader:
 
 def _llama(read: _Reader, layout: Layout) -> tuple[Settings, dict[int, float]]:
     heads, width = read.integer("num_attention_heads"), read.integer("hidden_size")
-    layers = read.integer("num_hidden_layers")
+    layers = read.layers("num_hidden_layers")
     head_dim = read.integer("head_dim", default=128 if layout.model_type == "qwen3" else 0)
     values: Settings = {
         "vocab_size": read.integer("vocab_size"),
@@ -149,6 +158,9 @@ def _has_bias(read: _Reader, layout: Layout) -> bool:
     return read.flag("attention_bias", False) or read.flag("mlp_bias", False)
 
 
+_WINDOW_KINDS = ["full_attention", "sliding_attention"]
+
+
 def _windows(read: _Reader, layout: Layout, layers: int) -> Settings:
     """Return local_window and local_layers of the classes that have a sliding window."""
     window = read.integer("sliding_window", default=0)
@@ -160,7 +172,7 @@ def _windows(read: _Reader, layout: Layout, layers: int) -> Settings:
     if kinds is None:
         first = 0 if layout.model_type == "mistral" else read.integer("max_window_layers", default=28)
         return {"local_window": window, "local_layers": tuple(range(first, layers))}
-    if not isinstance(kinds, list) or len(kinds) != layers or set(kinds) - {"full_attention", "sliding_attention"}:
+    if not isinstance(kinds, list) or len(kinds) != layers or not all(map(_WINDOW_KINDS.__contains__, kinds)):
         raise FormatError(
             f"{read.source}: layer_types must name full_attention or sliding_attention for {layers} layers"
         )
@@ -169,7 +181,7 @@ def _windows(read: _Reader, layout: Layout, layers: int) -> Settings:
 
 def _gpt2(read: _Reader, layout: Layout) -> tuple[Settings, dict[int, float]]:
     del layout
-    width, heads, layers = read.integer("n_embd"), read.integer("n_head"), read.integer("n_layer")
+    width, heads, layers = read.integer("n_embd"), read.integer("n_head"), read.layers("n_layer")
     if read.flag("add_cross_attention", False):
         raise DataError(f"{read.source}: cross-attention is not supported")
     values = {
@@ -200,7 +212,7 @@ def _root(width: int, heads: int, unscaled: bool) -> float:
 
 def _gpt_neo(read: _Reader, layout: Layout) -> tuple[Settings, dict[int, float]]:
     del layout
-    width, heads, layers = read.integer("hidden_size"), read.integer("num_heads"), read.integer("num_layers")
+    width, heads, layers = read.integer("hidden_size"), read.integer("num_heads"), read.layers("num_layers")
     values = {
         "vocab_size": read.integer("vocab_size"),
         "context_length": read.integer("max_position_embeddings"),
@@ -223,15 +235,12 @@ def _gpt_neo(read: _Reader, layout: Layout) -> tuple[Settings, dict[int, float]]
 def _attention_kinds(read: _Reader, layers: int) -> list[str]:
     """Return "global" or "local" for each layer from GPT-Neo's [[kinds, repeats], …]."""
     try:
-        kinds = [
-            kind
-            for group, times in read.settings["attention_types"]
-            for _ in range(min(times, layers))
-            for kind in group
-        ]
+        groups = ((group, min(times, layers)) for group, times in read.settings["attention_types"])
+        each = (kind for group, times in groups for _ in range(times) for kind in group)
+        kinds = list(islice(each, layers + 1))  # one more shows that there are too many
     except (KeyError, TypeError, ValueError):
         raise FormatError(f"{read.source}: attention_types is missing or not [[kinds, repeats], …]") from None
-    if len(kinds) != layers or set(kinds) - {"global", "local"}:
+    if len(kinds) != layers or not all(kind in ("global", "local") for kind in kinds):
         raise FormatError(
             f"{read.source}: attention_types gives {len(kinds)} kinds; expected {layers}, global or local"
         )
@@ -245,7 +254,7 @@ def _gpt_neox(read: _Reader, layout: Layout) -> tuple[Settings, dict[int, float]
     values: Settings = {
         "vocab_size": read.integer("vocab_size"),
         "context_length": read.integer("max_position_embeddings"),
-        "n_layers": read.integer("num_hidden_layers"),
+        "n_layers": read.layers("num_hidden_layers"),
         "n_heads": heads,
         "n_kv_heads": heads,
         "d_model": read.integer("hidden_size"),

@@ -14,7 +14,7 @@ from tinylm.backends.transformers_layouts import layout_for, to_theirs
 from tinylm.backends.transformers_settings import settings_for
 from tinylm.config import ModelConfig
 from tinylm.interop.checkpoint import Checkpoint
-from tinylm.interop.tokenizer_json import sentencepiece_json, with_bos_template
+from tinylm.interop.tokenizer_json import check_writable, sentencepiece_json, with_bos_template
 from tinylm.tokenizer import Tokenizer, load_tokenizer
 
 __all__ = ["DTYPES", "check_hf", "write_hf"]
@@ -23,9 +23,9 @@ DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
 def check_hf(config: ModelConfig, tokenizer: Tokenizer | None) -> list[str]:
-    """Return notes on an export; DataError if transformers has no class for this model."""
-    del tokenizer
+    """Return notes on an export; DataError if transformers lacks a class or a tokenizer for this model."""
     layout = layout_for(config)
+    check_writable(tokenizer, "hf")
     notes = []
     if config.position == "sinusoidal":
         notes.append("the fixed sinusoids are written as a learned position table of the same values")

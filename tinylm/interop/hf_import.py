@@ -29,6 +29,7 @@ def read_hf(folder: Path, tokenizer: Path | None = None, lora: Path | None = Non
     """
     settings = read_json(folder / "config.json")
     shape = read_hf_config(settings, str(folder / "config.json"))
+    found = find_hf_tokenizer(tokenizer or folder, settings, shape.config.vocab_size)
     tensors = SafetensorsFolder(folder)
     names = _full_names(tensors.names, shape.layout)
     adapter = LoraAdapter(lora) if lora is not None else None
@@ -45,7 +46,6 @@ def read_hf(folder: Path, tokenizer: Path | None = None, lora: Path | None = Non
     if adapter:
         adapter.check_used()
     check_weights(shape.config, weights, str(folder))
-    found = find_hf_tokenizer(tokenizer or folder, settings, shape.config.vocab_size)
     provenance = {"format": f"Hugging Face {shape.layout.architecture}", "source": folder.name, "tokenizer": found.file}
     if lora is not None:
         provenance["lora"] = lora.name
@@ -84,10 +84,17 @@ def download(name: str) -> Path:
     except ImportError:
         raise DataError(f"{name}: fetching from the hub needs huggingface_hub; pip install 'tinylm[interop]'") from None
     try:
-        return Path(snapshot_download(name, allow_patterns=list(_WANTED), etag_timeout=10))
+        folder = Path(snapshot_download(name, allow_patterns=list(_WANTED), etag_timeout=10))
     except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()
         raise DataError(
             f"{name}: no such folder, and the hub did not give it ({reason[0] if reason else type(error).__name__}); "
             "check the name and the network, or download the folder by other means and name its path"
         ) from None
+    if not any(folder.glob("*.safetensors")):
+        raise DataError(
+            f"{name}: the hub has no safetensors of it, perhaps only pytorch_model.bin, a pickle, which can run code "
+            f"when opened; TinyLM never unpickles. Convert it: AutoModelForCausalLM.from_pretrained({name!r})"
+            ".save_pretrained(folder), with its tokenizer's files beside, and import that folder"
+        )
+    return folder

@@ -38,9 +38,9 @@ def find_hf_tokenizer(place: Path, settings: dict[str, Any], vocab_size: int) ->
     path = _tokenizer_file(place)
     model = _from_vocab_and_merges(path.parent) if path.name == "vocab.json" else read_file(path)
     tokenizer = load_tokenizer(model)
-    tokenizer.token_bytes()  # says now, not at the first story, if the tokenizer is of a kind that has no bytes
     if tokenizer.vocab_size > vocab_size:
         raise DataError(f"{path}: {tokenizer.vocab_size} tokens, the model has {vocab_size}; this is another model's")
+    tokenizer.token_bytes()  # says now, not at the first story, if the tokenizer is of a kind that has no bytes
     folder = path.parent
     bos = _special_id(settings, folder, "bos_token_id", vocab_size)
     eos = _special_id(settings, folder, "eos_token_id", vocab_size)

@@ -51,9 +51,9 @@ class FileReport:
             f"shape         {shape}",
             f"parameters    {self.parameters:,} in {len(self.tensors)} tensors, stored as {self.stored_as}",
             f"size          {self.total_bytes:,} bytes",
-            *(f"  {part:<12}{size:>14,} bytes" for part, size in self.bytes_by_part.items()),
+            *(f"  {part:<12} {size:>13,} bytes" for part, size in self.bytes_by_part.items()),
             f"tokenizer     {self.tokenizer}",
-            *(f"  {key.removeprefix('general.'):<12}{value}" for key, value in self.provenance.items()),
+            *(f"  {key.removeprefix('general.'):<12} {value}" for key, value in self.provenance.items()),
         ]
         for target, reason in self.exports.items():
             rows.append(f"export {target:<8}{'yes' if not reason else 'no: ' + reason}")
@@ -164,6 +164,12 @@ def _checkpoint_folder(folder: Path) -> FileReport:
     )
 
 
+_GGUF_ORIGIN = (
+    *(f"general.{key}" for key in ("name", "author", "organization", "version", "license", "url", "source.url")),
+    "tinylm.provenance",
+)
+
+
 def _gguf(path: Path) -> FileReport:
     from tinylm.interop.gguf_file import read_gguf_file
     from tinylm.interop.gguf_import import gguf_config
@@ -174,7 +180,7 @@ def _gguf(path: Path) -> FileReport:
         name: _Tensor(tensor.shape, tensor.data.nbytes, tensor.type_name) for name, tensor in file.tensors.items()
     }
     architecture = str(file.fields.get("general.architecture", "not stated"))
-    provenance = {key: value for key, value in file.fields.items() if key.startswith("general.") and type(value) is str}
+    provenance = {key: value for key, value in file.fields.items() if key in _GGUF_ORIGIN and type(value) is str}
     size, name = path.stat().st_size, f"GGUF version {file.version}"
     try:
         config = gguf_config(file)

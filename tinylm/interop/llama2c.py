@@ -89,16 +89,18 @@ def read_llama2c(path: Path, tokenizer: Path | None = None) -> Checkpoint:
     Args:   tokenizer: its `tokenizer.bin` or SentencePiece `.model`; by default one that lies beside it.
     Raises: DataError if a file is missing; FormatError if one is damaged or not of this format.
     """
-    header, weights = _read_model(_Cursor(read_file(path), str(path)))
+    cursor = _Cursor(read_file(path), str(path))
+    header = _read_header(cursor)
     config = header.config
+    found = tokenizer or _find_tokenizer(path)
+    model = _read_tokenizer(found, config.vocab_size)
+    weights = _read_weights(cursor, header)
     for i in range(config.n_layers):
         for name, heads in (("wq", config.n_heads), ("wk", config.n_kv_heads)):
             key = f"layers.{i}.attn.{name}.weight"
             weights[key] = split_halves(weights[key], heads, config.rotary_dim)
     weights = {name: weights[name] for name in weight_shapes(config)}
     check_weights(config, weights, str(path))
-    found = tokenizer or _find_tokenizer(path)
-    model = _read_tokenizer(found, config.vocab_size)
     loaded = load_tokenizer(model)
     provenance = {"format": f"llama2.c version {header.version}", "source": path.name, "tokenizer": found.name}
     return Checkpoint(config, weights, model, "sentencepiece", loaded.bos_id, loaded.eos_id, True, provenance)
@@ -121,15 +123,14 @@ def describe_llama2c(path: Path) -> tuple[ModelConfig, int, dict[str, tuple[tupl
     return header.config, header.version, {name: (shapes[name], size) for name, size in sizes.items()}
 
 
-def _read_model(cursor: _Cursor) -> tuple[_Header, Weights]:
-    header = _read_header(cursor)
+def _read_weights(cursor: _Cursor, header: _Header) -> Weights:
     if header.version == 2:
         quantised = _take_int8(cursor, header)
         cursor.finish()  # the whole file is checked before anything is allocated
-        return header, {name: _dequantise(*pair) for name, pair in quantised.items()}
+        return {name: _dequantise(*pair) for name, pair in quantised.items()}
     weights = _take_v0(cursor, header.config) if header.version == 0 else _take_v1(cursor, header.config)
     cursor.finish()
-    return header, weights
+    return weights
 
 
 def _read_header(cursor: _Cursor) -> _Header:

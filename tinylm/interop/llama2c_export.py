@@ -12,6 +12,7 @@ from tinylm.errors import DataError
 from tinylm.interop.checkpoint import Checkpoint, interleave
 from tinylm.interop.llama2c import V0_ORDER
 from tinylm.interop.sentencepiece_proto import read_normalizer
+from tinylm.interop.tokenizer_json import check_writable
 from tinylm.tokenizer import Piece, Tokenizer, load_tokenizer
 
 __all__ = ["check_llama2c", "tokenizer_bin_path", "write_llama2c"]
@@ -48,6 +49,7 @@ def check_llama2c(config: ModelConfig, tokenizer: Tokenizer | None) -> list[str]
         return []
     if tokenizer.kind != "sentencepiece" or tokenizer.vocab_size != config.vocab_size:
         raise DataError("llama2c: run.c needs a SentencePiece tokenizer with one token per row of the embedding")
+    check_writable(tokenizer, "llama2c")
     pieces = tokenizer.pieces()
     if (tokenizer.bos_id, tokenizer.eos_id) != (1, 2) or [piece.text for piece in pieces[3:259]] != _byte_pieces():
         raise DataError("llama2c: run.c needs BOS 1, EOS 2 and the 256 byte tokens from id 3")

@@ -18,6 +18,9 @@ __all__ = ["LoraAdapter"]
 _NAME = re.compile(r"(?:base_model\.model\.)?(?P<module>.+)\.lora_(?P<side>[AB])(?:\.default)?\.weight")
 
 
+_HUGE = 1e30  # no factor comes near
+
+
 class LoraAdapter:
     """The matrices in a folder with adapter_config.json and adapter_model.safetensors, as PEFT writes them.
 
@@ -72,8 +75,8 @@ class LoraAdapter:
         stated = _by_module(self._settings.get("rank_pattern"), module, self._settings.get("r", rank))
         if stated != rank:
             raise FormatError(f"{self._source}: r is {stated!r} for {module}; its matrices have rank {rank}")
-        if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
-            raise FormatError(f"{self._source}: lora_alpha is {alpha!r}; expected a number")
+        if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not abs(alpha) < _HUGE:
+            raise FormatError(f"{self._source}: lora_alpha is {str(alpha)[:40]}; expected a number")
         return alpha / (math.sqrt(rank) if self._settings.get("use_rslora") else rank)
 
 
@@ -90,7 +93,7 @@ def _pairs(tensors: SafetensorsFolder, source: str) -> dict[str, tuple[FloatArra
         if set(found) != {"A", "B"}:
             raise FormatError(f"{source}: {module} has lora_{''.join(found)} only; expected A and B")
         down, up = found["A"], found["B"]
-        if down.ndim != 2 or up.ndim != 2 or down.shape[0] != up.shape[1]:
+        if down.ndim != 2 or up.ndim != 2 or not 0 < down.shape[0] == up.shape[1]:
             raise FormatError(f"{source}: {module} has A of shape {down.shape} and B of {up.shape}; ranks differ")
         pairs[module] = (down, up)
     if not pairs:

@@ -18,7 +18,7 @@ from tinylm.backends.numpy_backend import position_table, rotations
 from tinylm.config import ModelConfig
 from tinylm.errors import ConfigError, DataError
 from tinylm.interop.checkpoint import Checkpoint
-from tinylm.interop.tokenizer_json import sentencepiece_json
+from tinylm.interop.tokenizer_json import check_writable, sentencepiece_json
 from tinylm.modelfile import weight_shapes
 from tinylm.tokenizer import Tokenizer
 
@@ -30,8 +30,8 @@ _MAX_BYTES = 1_900_000_000  # protobuf files end at 2 GB
 
 
 def check_onnx(config: ModelConfig, tokenizer: Tokenizer | None) -> list[str]:
-    """Return notes on an export; DataError if the graph would not fit one file."""
-    del tokenizer
+    """Return notes on an export; DataError if the graph would not fit one file or the tokenizer no tokenizer.json."""
+    check_writable(tokenizer, "onnx")
     size = 4 * sum(math.prod(shape) for shape in weight_shapes(config).values())
     if size > _MAX_BYTES:
         raise DataError(f"onnx: {size:,} bytes of float32 weights; one ONNX file holds {_MAX_BYTES:,}")

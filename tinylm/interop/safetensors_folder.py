@@ -17,7 +17,9 @@ from tinylm.interop.checkpoint import FloatArray, read_file
 
 __all__ = ["SafetensorsFolder", "read_json"]
 
-_MAX_JSON_BYTES = 64_000_000
+# Far above any model's; as Python objects a file of brackets takes twenty times its size.
+_MAX_JSON_BYTES = 2_000_000
+_MAX_HEADER_BYTES = 2_000_000
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
@@ -62,6 +64,7 @@ class SafetensorsFolder:
     def _open(self, path: Path) -> None:
         if not path.is_file():
             raise DataError(f"{path}: the index names this shard, but it is not there")
+        _check_header(path)
         try:
             shard = safe_open(path, framework="pt")
             names: list[str] = list(shard.keys())  # type: ignore[no-untyped-call]
@@ -82,6 +85,14 @@ class SafetensorsFolder:
         if tensor.dtype not in _FLOATS:
             raise DataError(f"tensor {name} has type {tensor.dtype}; only float weights can be imported")
         return np.ascontiguousarray(tensor.float().numpy())
+
+
+def _check_header(path: Path) -> None:
+    """Raise FormatError if a safetensors file states a header that no model has."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if size > _MAX_HEADER_BYTES:
+        raise FormatError(f"{path}: states a header of {size:,} bytes; expected at most {_MAX_HEADER_BYTES:,}")
 
 
 def read_json(path: Path) -> dict[str, Any]:

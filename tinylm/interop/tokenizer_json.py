@@ -8,9 +8,16 @@ from typing import Any
 
 from tinylm.errors import DataError
 from tinylm.interop.sentencepiece_proto import NormalizerSettings, read_normalizer
-from tinylm.tokenizer import Piece, SentencePieceTokenizer, load_tokenizer
+from tinylm.tokenizer import Piece, SentencePieceTokenizer, Tokenizer, load_tokenizer
 
-__all__ = ["PRE_TOKENIZERS", "byte_level_json", "piece_merges", "sentencepiece_json", "with_bos_template"]
+__all__ = [
+    "PRE_TOKENIZERS",
+    "byte_level_json",
+    "check_writable",
+    "piece_merges",
+    "sentencepiece_json",
+    "with_bos_template",
+]
 
 Json = dict[str, Any]
 _SPACE = "\u2581"
@@ -50,15 +57,25 @@ def sentencepiece_json(model: bytes) -> bytes:
     Raises: DataError where normalisation goes beyond what a tokenizer.json can state.
     """
     tokenizer = load_tokenizer(model)
+    check_writable(tokenizer, "tokenizer.json")
     if not isinstance(tokenizer, SentencePieceTokenizer):
         raise DataError("tokenizer: not a SentencePiece model")
     normalizer = read_normalizer(model)
-    if normalizer.has_charsmap:
-        raise DataError(f"tokenizer: normalisation {normalizer.name!r} cannot be written to tokenizer.json")
     pieces = tokenizer.pieces()
     if tokenizer.is_exact:
         pieces = [piece._replace(text=piece.text.replace(_SPACE, " ")) for piece in pieces]
     return _sentencepiece_dump(pieces, None if tokenizer.is_exact else normalizer)
+
+
+def check_writable(tokenizer: Tokenizer | None, target: str) -> None:
+    """Raise DataError if this is a SentencePiece model that other formats cannot state."""
+    if not isinstance(tokenizer, SentencePieceTokenizer):
+        return
+    normalizer = read_normalizer(tokenizer.serialized())
+    if not normalizer.is_bpe:
+        raise DataError(f"{target}: only SentencePiece models of the BPE kind can be written; this one is of another")
+    if normalizer.has_charsmap:
+        raise DataError(f"{target}: tokenizer normalisation {normalizer.name!r} cannot be written")
 
 
 def _sentencepiece_dump(pieces: list[Piece], normalizer: NormalizerSettings | None) -> bytes:
