@@ -75,6 +75,17 @@ def test_an_unknown_architecture_is_still_described(files: dict[str, Path], tmp_
     assert report.parameters == PARAMETERS
 
 
+def test_where_a_model_comes_from_is_told(files: dict[str, Path], tmp_path: Path) -> None:
+    assert json.loads(inspect_file(files["gguf"]).provenance["tinylm.provenance"])["source"] == "here"
+    assert inspect_file(files["int4"]).provenance["source"] == "here"
+    assert inspect_file(files["onnx"]).provenance["producer"] == "tinylm"
+    for path in files["hf"].iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    settings = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**settings, "_name_or_path": "owner/name"}))
+    assert inspect_file(tmp_path).provenance["_name_or_path"] == "owner/name"
+
+
 def test_foreign_weights_alone_are_described(files: dict[str, Path]) -> None:
     report = inspect_file(files["hf"] / "model.safetensors")
     assert report.parameters == PARAMETERS

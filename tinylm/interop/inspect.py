@@ -115,6 +115,9 @@ def _is_tinylm(path: Path) -> bool:
     return metadata.get("format") == "tinylm"
 
 
+_HF_ORIGIN = ("_name_or_path", "transformers_version")
+
+
 def _hf_folder(folder: Path) -> FileReport:
     from tinylm.interop.hf_config import read_hf_config
     from tinylm.interop.hf_tokenizer import find_hf_tokenizer
@@ -138,6 +141,7 @@ def _hf_folder(folder: Path) -> FileReport:
         config=shape.config,
         tokenizer=_load(found.model),
         marks=_marks(found.bos_id, found.eos_id, found.add_bos),
+        provenance={key: settings[key] for key in _HF_ORIGIN if settings.get(key)},
     )
 
 
