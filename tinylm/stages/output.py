@@ -59,8 +59,9 @@ def _held_out_openings(corpus: ArtifactRef, config: SamplesConfig) -> list[str]:
     """Return how some documents begin that the model has not seen: openings in the language and manner of the text."""
     from tinylm.corpus import read_texts
 
-    documents = chain.from_iterable(read_texts(corpus.path / "valid.parquet", batch_rows=config.stories))
-    return [" ".join(text.split()[: config.opening_words]) for text in islice(documents, config.stories)]
+    documents = chain.from_iterable(read_texts(corpus.path / "valid.parquet", batch_rows=100))
+    openings = (" ".join(text.split()[: config.opening_words]) for text in islice(documents, 20 * config.stories))
+    return list(dict.fromkeys(openings))[: config.stories]  # many stories begin alike
 
 
 def sweep(
