@@ -48,18 +48,19 @@ def pipeline(
         from flows.pipeline import pipeline as flow
 
         wait_for_server()
-        result = flow(
-            profile=profile,
-            corpus=tuple(corpus or ()),
-            valid=tuple(valid or ()),
-            preset=preset,
-            minutes=minutes,
-            seed=seed,
-            settings=tuple(settings or ()),
-        )
+        try:
+            result = flow(
+                profile=profile,
+                corpus=tuple(corpus or ()),
+                valid=tuple(valid or ()),
+                preset=preset,
+                minutes=minutes,
+                seed=seed,
+                settings=tuple(settings or ()),
+            )
+        finally:
+            flush()
         sys.stdout.write(f"\n{result.text()}\n")
-        sys.stdout.flush()
-        flush()
 
 
 @contextmanager

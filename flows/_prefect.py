@@ -33,6 +33,7 @@ from tinylm.artifacts import ArtifactRef, Store
 from tinylm.bench.config import CellSpec
 from tinylm.bench.sweep import Sweep
 from tinylm.corpus import NetworkError
+from tinylm.errors import TinyLMError
 from tinylm.pipeline import RunResult
 from tinylm.progress import PlainProgress, Task
 from tinylm.runs import hold_run
@@ -60,8 +61,17 @@ _REPORT_EVERY_S = 5.0  # chosen: a progress bar in a browser needs no more
 def begin_run() -> None:
     """Mark this flow run as alive until its process ends, and let the library's log lines through to Prefect."""
     logging.getLogger("tinylm").setLevel(logging.INFO)
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(_without_traceback)
     if runtime.flow_run.id:
         hold_run(Path(PREFECT_HOME.value()).absolute() / "running", str(runtime.flow_run.id))
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    """Let every record pass; an error of ours tells a user what to do, its place in the code adds nothing."""
+    if record.exc_info and isinstance(record.exc_info[1], TinyLMError):
+        record.exc_info = None
+    return True
 
 
 def flush() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows.pipeline import pipeline
 from tinylm.artifacts import Store
+from tinylm.errors import DataError
 from tinylm.pipeline import RunResult, load_profile, run_pipeline
 from tinylm.progress import NullProgress
 from tinylm.runs import hold_run, mark_dead_runs
@@ -98,6 +100,24 @@ def test_the_command_and_the_flow_share_the_store(first: RunResult, folders: Pat
     assert {ref.stage for ref in told} == ALL
     assert all(ref.reused for ref in told)
     assert result.report == first.report
+
+
+def test_an_error_of_ours_is_logged_without_traceback(server: str, folders: Path, tmp_path: Path) -> None:
+    del server, folders
+    records: list[logging.LogRecord] = []
+    listener = logging.Handler()
+    listener.emit = records.append  # type: ignore[method-assign]
+    logger = logging.getLogger("prefect.flow_runs")
+    logger.addHandler(listener)
+    try:
+        (tmp_path / "empty.txt").touch()
+        with pytest.raises(DataError, match="no train text is left"):
+            pipeline(profile=TOY, corpus=(str(tmp_path / "empty.txt"),))
+    finally:
+        logger.removeHandler(listener)
+    failures = [record for record in records if "encountered exception" in record.getMessage().lower()]
+    assert failures
+    assert all(record.exc_info is None for record in failures)
 
 
 def test_library_log_lines_arrive_in_prefect(first: RunResult) -> None:
