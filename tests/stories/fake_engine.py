@@ -8,6 +8,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field, replace
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +40,7 @@ class FakeInfo:
     max_batch: int = 4
     context_length: int = 64
     model_digest: str = "fake-model"
+    provenance: dict[str, Any] = field(default_factory=dict)
 
 
 class FakeTokenizer:

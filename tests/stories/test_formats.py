@@ -16,10 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from fake_engine import FakeEngine
+from fake_engine import FakeEngine, FakeInfo
 from pydantic import ValidationError
 
-from tinylm.errors import ConfigError
+from tinylm.errors import ConfigError, FormatError
 from tinylm.stories import GenerateJob, generate_file
 from tinylm.stories.lines import LongLine, bounded_lines, count_lines
 from tinylm.stories.rows import row_seed
@@ -190,9 +190,23 @@ def test_themes_and_presets_need_no_file(tmp_path: Path) -> None:
     rows = answers(tmp_path, themes=("friendship", "the sea"), samples=2)
     assert [row["sample"] for row in rows] == [0, 1, 0, 1]
     assert "friendship" in rows[0]["prompt"]
+    told = answers(tmp_path, themes=("hats",), template="About {theme}:", overwrite=True)
+    assert told[0]["prompt"] == "About hats:"
+    for wrong in ({"themes": (" ",)}, {"themes": ("hats",), "template": "{animal}"}):
+        with pytest.raises(ValidationError, match="theme"):
+            answers(tmp_path, **wrong)
     assert len(answers(tmp_path, preset="bedtime", overwrite=True)) >= 5
     with pytest.raises(ConfigError, match="known presets: adventure, animals"):
         answers(tmp_path, preset="nonsense", overwrite=True)
+
+
+def test_the_model_file_says_how_a_theme_begins(tmp_path: Path) -> None:
+    job = GenerateJob(output=str(tmp_path / "out.parquet"), themes=("hats", "the sea"))
+    generate_file(job, engine=FakeEngine(info=FakeInfo(provenance={"theme_template": "All about {theme}."})))
+    prompts = [row["prompt"] for row in pq.read_table(job.output).to_pylist()]
+    assert prompts == ["All about hats.", "All about the sea."]
+    with pytest.raises(FormatError, match=r"has the place \{theme\} and no other; found 'hats'"):
+        generate_file(job, engine=FakeEngine(info=FakeInfo(provenance={"theme_template": "hats"})))
 
 
 def test_row_options_win_over_the_jobs(tmp_path: Path) -> None:

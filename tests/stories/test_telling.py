@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fake_engine import FakeInfo
 
 from tinylm.config import GenerateOptions
 from tinylm.errors import ConfigError
@@ -16,8 +17,9 @@ from tinylm.stories import Chat, generate_story
 class Teller:
     """Tells its seed and temperature; `stop_after` pieces it is interrupted."""
 
-    def __init__(self, stop_after: int = 99) -> None:
+    def __init__(self, stop_after: int = 99, **provenance: str) -> None:
         self.stop_after = stop_after
+        self.info = FakeInfo(provenance=provenance)
 
     def stream(self, prompt: str, options: GenerateOptions) -> Iterator[str]:
         del prompt
@@ -46,11 +48,17 @@ def talk(lines: list[str], teller: Teller | None = None) -> tuple[Chat, str]:
 def test_generate_story_from_a_prompt_or_a_theme() -> None:
     assert generate_story(Teller(), "Once") == "Once seed 0 at 0.8."
     assert "friendship" in generate_story(Teller(), theme="friendship")
+    assert generate_story(Teller(theme_template="On {theme}:"), theme="hats").startswith("On hats: seed")
     for wrong in ({}, {"prompt": "a", "theme": "b"}):
         with pytest.raises(ConfigError, match="either a prompt or a theme"):
             generate_story(Teller(), **wrong)
     with pytest.raises(ConfigError, match="theme: found an empty one"):
         generate_story(Teller(), theme=" ")
+
+
+def test_chat_begins_a_theme_as_the_model_says() -> None:
+    chat, _ = talk(["/theme hats"], Teller(theme_template="On {theme}:"))
+    assert chat.history[0].prompt == "On hats:"
 
 
 def test_chat_tells_sets_and_goes_on() -> None:

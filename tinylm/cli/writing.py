@@ -32,30 +32,24 @@ def story(
 ) -> None:
     """Write one story to the terminal, word by word, beginning with PROMPT."""
     from tinylm.engine import load_engine
+    from tinylm.stories import stream_story
 
     out = Output(json_output)
-    prompt = _opening(prompt, theme)
+    if prompt is not None and theme is not None:
+        raise ConfigError("story: give either PROMPT or --theme, not both")
+    if theme is None and prompt is None:
+        prompt = "Once upon a time"
     path = find_model(model, artifacts)
     started_s = time.monotonic()
     pieces = []
     with load_engine(path, **_single_stream(engine)) as loaded:
-        out.piece(prompt)
-        for piece in loaded.stream(prompt, options):
+        for piece in stream_story(loaded, prompt, theme=theme, options=options):
             out.piece(piece)
             pieces.append(piece)
     out.line()
     seconds = time.monotonic() - started_s
-    out.result({"prompt": prompt, "text": "".join(pieces), "model": str(path), "seconds": round(seconds, 3)})
-
-
-def _opening(prompt: str | None, theme: str | None) -> str:
-    if theme is None:
-        return "Once upon a time" if prompt is None else prompt
-    if prompt is not None:
-        raise ConfigError("story: give either PROMPT or --theme, not both")
-    from tinylm.stories.template import theme_prompt
-
-    return theme_prompt(theme)
+    opening, *told = pieces
+    out.result({"prompt": opening, "text": "".join(told), "model": str(path), "seconds": round(seconds, 3)})
 
 
 @engine_options

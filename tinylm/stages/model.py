@@ -84,8 +84,8 @@ def export(
 
     def make(folder: Path) -> dict[str, Any]:
         exact, rounded = folder / EXACT, folder / MODEL_FILE
-        _write_model(checkpoint, exact, "f32")
-        summary = _write_model(checkpoint, rounded, config.precision)
+        _write_model(checkpoint, exact, "f32", config.theme_template)
+        summary = _write_model(checkpoint, rounded, config.precision, config.theme_template)
         with progress.task("export: bits per byte before and after", 2) as bar:
             before = _native_bpb(exact, corpus, config.validation_bytes)
             bar.update(1, before=before)
@@ -160,7 +160,7 @@ def at_precision(store: Store, model: Path, precision: Precision) -> Path:
     return ref.path / MODEL_FILE
 
 
-def _write_model(checkpoint: ArtifactRef, path: Path, precision: Precision) -> dict[str, Any]:
+def _write_model(checkpoint: ArtifactRef, path: Path, precision: Precision, theme_template: str) -> dict[str, Any]:
     """Write the checkpoint's weights as a one-file model and return what the writer says of it."""
     from safetensors.numpy import load_file
 
@@ -178,7 +178,7 @@ def _write_model(checkpoint: ArtifactRef, path: Path, precision: Precision) -> d
         tokenizer.bos_id,
         tokenizer.eos_id,
         precision,
-        {"checkpoint": checkpoint.key, "training": checkpoint.manifest.config},
+        {"checkpoint": checkpoint.key, "training": checkpoint.manifest.config, "theme_template": theme_template},
     ).as_dict()
 
 

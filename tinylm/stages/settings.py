@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from tinylm.config import Config, GenerateOptions, Precision
+from tinylm.stories.template import THEME_TEMPLATE, check_theme_template
 
 __all__ = ["EXACT", "VERSION", "Conversion", "EvaluateConfig", "ExportConfig", "NoSettings", "SamplesConfig"]
 
@@ -50,6 +51,15 @@ class ExportConfig(Config):
     validation_bytes: Annotated[int, Field(gt=0)] = Field(
         200_000, description="validation text that the loss is measured on, whole documents"
     )
+    theme_template: str = Field(
+        THEME_TEMPLATE, description="how a story about a {theme} begins; the model file carries it"
+    )
+
+    @field_validator("theme_template")
+    @classmethod
+    def _check_template(cls, template: str) -> str:
+        check_theme_template(template)
+        return template
 
     @property
     def budget_bpb(self) -> float:

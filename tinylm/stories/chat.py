@@ -54,7 +54,7 @@ class Chat:
         self._options = options
         self.history: list[Told] = []
         self._commands: dict[str, Callable[[str], None]] = {
-            "theme": lambda words: self._tell(theme_prompt(words)),
+            "theme": lambda words: self._tell(theme_prompt(words, self._engine.info.provenance)),
             "preset": self._preset,
             "again": lambda _: self._tell(self._last().prompt),
             "more": lambda _: self._tell(self._last().prompt + self._last().text),

@@ -28,6 +28,7 @@ from tinylm.stories.plan import (
 )
 from tinylm.stories.runner import BulkEngine, RunFigures, row_parser, run_shards
 from tinylm.stories.storage import DiskFullError, Storage, open_storage
+from tinylm.stories.template import theme_template
 
 __all__ = [
     "finish_job",
@@ -85,6 +86,8 @@ def start_job(job: GenerateJob, engine: BulkEngine) -> JobPlan:
 
     Raises: ConfigError when the output is another job's; DataError on missing prompts or, if strict, bad rows.
     """
+    if job.themes and job.template is None:
+        job = job.model_copy(update={"template": theme_template(engine.info.provenance)})
     plan = plan_job(job, engine.info.model_digest)
     if committed_summary(plan) is None:
         if job.strict:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from tinylm.config import Config, GenerateOptions
-from tinylm.stories.template import check_template, template_columns
+from tinylm.stories.template import check_template, check_theme_template, template_columns
 
 __all__ = ["SHARD_REQUESTS", "GenerateJob", "JobSummary", "RangeSummary", "describe_difference"]
 
@@ -30,7 +30,9 @@ class GenerateJob(Config):
     model: str = Field("", description="path of the one-file model")
     options: GenerateOptions = GenerateOptions()
     samples: Annotated[int, Field(ge=1, le=1000)] = Field(1, description="stories for each row")
-    template: str | None = Field(None, description="prompt with {column} places; None: the prompt column itself")
+    template: str | None = Field(
+        None, description="prompt with {column} places; None: the prompt column itself, or the model's theme template"
+    )
     themes: tuple[str, ...] = Field((), description="instead of prompts: one row for each theme")
     preset: str | None = Field(None, description="instead of prompts: the openings of a named preset")
     columns: dict[str, str] = Field({}, description="our field name to the file's column name")
@@ -56,8 +58,10 @@ class GenerateJob(Config):
             raise ValueError(f"columns maps unknown fields {unknown}; known: {sorted(FIELDS)}")
         if self.answer_form == "openai" and not self.output.endswith(".jsonl"):
             raise ValueError(f"answer_form openai needs a .jsonl output; found {self.output!r}")
+        if not all(theme.strip() for theme in self.themes):
+            raise ValueError("themes: found an empty one; name what the story is about, such as friendship")
         if self.template is not None:
-            check_template(self.template)
+            (check_theme_template if self.themes else check_template)(self.template)
         return self
 
     @property

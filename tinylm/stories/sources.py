@@ -26,7 +26,6 @@ from tinylm.errors import ConfigError, DataError
 from tinylm.stories.job import GenerateJob
 from tinylm.stories.presets import preset_prompts
 from tinylm.stories.readers import Record, column_names, count_records, read_records
-from tinylm.stories.template import theme_prompt
 
 __all__ = ["Input", "Source", "find_sources", "identify", "job_records", "sha256_of", "stored_bytes"]
 
@@ -42,7 +41,7 @@ class Source:
     path: str
     kind: str
     packing: str = ""
-    own_rows: tuple[str, ...] = ()
+    own_rows: tuple[dict[str, str], ...] = ()
 
 
 class Input(Config):
@@ -61,9 +60,9 @@ def find_sources(job: GenerateJob, spool: Path | None = None) -> list[Source]:
     Raises: DataError when a file or a glob's match is missing; ConfigError on an unknown suffix.
     """
     if job.preset is not None:
-        return [Source("", "own", own_rows=preset_prompts(job.preset))]
+        return [Source("", "own", own_rows=tuple({"prompt": prompt} for prompt in preset_prompts(job.preset)))]
     if job.themes:
-        return [Source("", "own", own_rows=tuple(theme_prompt(theme) for theme in job.themes))]
+        return [Source("", "own", own_rows=tuple({"theme": theme} for theme in job.themes))]
     paths = [path for pattern in job.prompts for path in _expanded(pattern, spool)]
     return [_source(path, job.input_format) for path in paths]
 
@@ -124,7 +123,7 @@ def job_records(
 
 def _records(source: Source, max_row_bytes: int, skip: int) -> Iterator[Record]:
     if source.kind == "own":
-        yield from (Record({"prompt": prompt}, is_line=True) for prompt in source.own_rows[skip:])
+        yield from (Record(row, is_line=True) for row in source.own_rows[skip:])
         return
     with _named_errors(source), _unpacked(source) as stream:
         yield from read_records(stream, source.kind, max_row_bytes, skip)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
+from tinylm.completion import EngineInfo
 from tinylm.config import GenerateOptions
 from tinylm.errors import ConfigError
 from tinylm.stories.template import theme_prompt
@@ -15,6 +16,10 @@ __all__ = ["Storyteller", "generate_story", "stream_story"]
 
 class Storyteller(Protocol):
     """What one story needs of an engine."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """Facts; the provenance may hold the model's theme template."""
 
     def stream(self, prompt: str, options: GenerateOptions) -> Iterator[str]:
         """Yield the text's pieces as they are written."""
@@ -29,7 +34,7 @@ def stream_story(
     """
     if (prompt is None) == (theme is None):
         raise ConfigError("story: give either a prompt or a theme")
-    opening = prompt if prompt is not None else theme_prompt(theme or "")
+    opening = prompt if prompt is not None else theme_prompt(theme or "", engine.info.provenance)
     yield opening
     yield from engine.stream(opening, options or GenerateOptions())
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from string import Formatter
 
-from tinylm.errors import ConfigError, DataError
+from tinylm.errors import ConfigError, DataError, FormatError
 
-__all__ = ["THEME_TEMPLATE", "check_template", "fill", "template_columns"]
+__all__ = ["THEME_TEMPLATE", "check_template", "check_theme_template", "fill", "template_columns", "theme_template"]
 
 # An opening that children's stories really have, so that a small model stays on ground it knows.
 THEME_TEMPLATE = "Once upon a time, there was a little girl who wanted to learn about {theme}."
@@ -49,11 +49,30 @@ def fill(template: str, fields: Mapping[str, object]) -> str:
     return template.format_map(values)
 
 
-def theme_prompt(theme: str, template: str = THEME_TEMPLATE) -> str:
-    """Return the prompt for a story about `theme`.
+def check_theme_template(template: str) -> None:
+    """Raise ValueError unless `{theme}` is the one place of `template`."""
+    if template_columns(template) != ["theme"]:
+        raise ValueError(f"a theme template has the place {{theme}} and no other; found {template!r}")
 
-    Raises: ConfigError when the theme is empty.
+
+def theme_template(provenance: Mapping[str, object]) -> str:
+    """Return how a model's stories about a theme begin: what its file says, else an opening that most models know.
+
+    Raises: FormatError when the file's `theme_template` is no template.
+    """
+    template = provenance.get("theme_template", THEME_TEMPLATE)
+    try:
+        check_theme_template(str(template))
+    except ValueError as error:
+        raise FormatError(f"model: {error}") from None
+    return str(template)
+
+
+def theme_prompt(theme: str, provenance: Mapping[str, object]) -> str:
+    """Return the prompt for a story about `theme` by the model whose file has this `provenance`.
+
+    Raises: ConfigError when the theme is empty; FormatError as `theme_template`.
     """
     if not theme.strip():
         raise ConfigError("theme: found an empty one; name what the story is about, such as friendship")
-    return fill(template, {"theme": theme.strip()})
+    return fill(theme_template(provenance), {"theme": theme.strip()})
