@@ -22,13 +22,23 @@ HOST = "127.0.0.1"
 SERVER_LIMIT_S = 120.0  # a new database took 18 s on a quiet machine, 55 s on a very busy one
 STOP_LIMIT_S = 8.0
 
-# A `prefect` command that has paid for its imports and waits for a line on standard input: worker and deployer
-# import while the server, on another core, is still starting (measured 2026-11: 4 s of READY saved).
-WAITING_COMMAND = """
-import runpy, sys
+# Standard input is a pipe that only the parent writes to: its end tells that the parent is gone, however it ended.
+_PRELUDE = """
+import os, runpy, signal, sys, threading
+
+def end_with_parent():
+    while os.read(0, 64):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+"""
+# Worker and deployer import while the server, on another core, is still starting (2026-11: 4 s of READY saved).
+_WAIT = """
 import prefect.cli.deploy, prefect.cli.worker, prefect.workers.process, prefect.deployments.runner
-if not sys.stdin.readline():
+if not os.read(0, len(b"go")):
     sys.exit("the server did not start")
+"""
+_RUN = """
+threading.Thread(target=end_with_parent, daemon=True).start()
 runpy.run_module("prefect", run_name="__main__", alter_sys=True)
 """
 
@@ -83,11 +93,11 @@ class PrefectProcesses:
 
     def start(self, name: str, *command: str) -> None:
         """Start `prefect COMMAND`."""
-        self._spawn(name, "-m", "prefect", "--no-prompt", *command)
+        self._spawn(name, _PRELUDE + _RUN, *command)
 
     def load(self, name: str, *command: str) -> None:
         """Start `prefect COMMAND` as far as its imports; `go` lets it run."""
-        self._spawn(name, "-c", WAITING_COMMAND, "--no-prompt", *command)
+        self._spawn(name, _PRELUDE + _WAIT + _RUN, *command)
 
     def go(self, name: str) -> subprocess.Popen[bytes]:
         """Let a loaded command run."""
@@ -95,15 +105,15 @@ class PrefectProcesses:
         if child.stdin is None:
             raise StageError(f"Prefect {name} was not loaded")
         with contextlib.suppress(BrokenPipeError):  # it ended already, as `wait` is about to find
-            child.stdin.write(b"go\n")
-            child.stdin.close()
+            child.stdin.write(b"go")
+            child.stdin.flush()
         return child
 
-    def _spawn(self, name: str, *arguments: str) -> None:
+    def _spawn(self, name: str, code: str, *command: str) -> None:
         """Start Python in a session of its own, so that Ctrl-C reaches it through `stop` alone."""
         with (self.logs / f"{name}.log").open("ab") as log:
             self.children[name] = subprocess.Popen(
-                [sys.executable, *arguments],
+                [sys.executable, "-c", code, "--no-prompt", *command],
                 cwd=self.root,
                 env=self.environment,
                 stdin=subprocess.PIPE,

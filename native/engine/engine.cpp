@@ -88,7 +88,9 @@ EngineStats Engine::stats() const {
   const double spent_ticks = static_cast<double>(std::max<int64_t>(ticks() - created_ticks_, 1));
   const double ns_per_tick = static_cast<double>(steady_ns() - created_ns_) / spent_ticks;
   EngineStats sum;
-  const auto add = [&](int64_t& total, int64_t ticks) { total += static_cast<int64_t>(static_cast<double>(ticks) * ns_per_tick); };
+  const auto add = [&](int64_t& total, int64_t ticks) {
+    total += static_cast<int64_t>(static_cast<double>(ticks) * ns_per_tick);
+  };
   for (const auto& replica : replicas_) {
     const ReplicaStats one = replica->stats();
     sum.steps += one.steps, sum.rows += one.rows, sum.new_tokens += one.new_tokens, sum.busy_ns += one.busy_ns;
@@ -120,17 +122,25 @@ void Engine::close_channel(int64_t channel) {
     if (ours(request)) request->cancelled = true;
 }
 
+// Whoever is woken wants the lock: waking only after its release spares a sleeper on a crowded core from waiting for
+// the waker's next turn (p99 of the harness's submissions with 4 replicas on 2 cores: 3-6 ms before).
 int64_t Engine::submit(std::shared_ptr<Request> request) {
-  const std::lock_guard<std::mutex> hold(lock_);
+  std::unique_lock<std::mutex> hold(lock_);
   if (failure_ != nullptr) throw EngineError(failure_);
   if (channels_.find(request->channel) == channels_.end()) throw EngineError("submit to a closed channel");
   const int64_t ticket = request->ticket = next_ticket_++;
   request->submitted_ns = steady_ns();
   request->token_bytes = token_bytes_;
-  if (answer_at_once(*request)) return ticket;
-  live_[ticket] = request;
-  queue_.push_back(std::move(request));
-  work_.notify_all();
+  const bool answered = answer_at_once(*request);
+  if (!answered) {
+    live_[ticket] = request;
+    queue_.push_back(std::move(request));
+  }
+  hold.unlock();
+  if (answered)
+    done_.notify_all();
+  else
+    work_.notify_one();  // one request, one replica
   return ticket;
 }
 
@@ -146,7 +156,8 @@ std::string Engine::complaint(const Request& request) const {
     return request.task == Task::score ? "scoring needs at least two tokens"
                                        : "the prompt is empty and the model has no token to begin with";
   if (fed > c.context_length)
-    return "the prompt has " + std::to_string(fed) + " tokens, the model's context holds " + std::to_string(c.context_length);
+    return "the prompt has " + std::to_string(fed) + " tokens, the model's context holds " +
+           std::to_string(c.context_length);
   const SamplingOptions& s = request.sampling;
   const bool sane = s.temperature >= 0 && s.temperature < 1e6f && s.top_k >= 0 && s.top_p > 0 && s.top_p <= 1 &&
                     s.min_p >= 0 && s.min_p <= 1 && s.repetition_penalty > 0 && s.repetition_penalty < 1e6f;
@@ -177,7 +188,7 @@ bool Engine::answer_at_once(const Request& request) {
 }
 
 void Engine::cancel(int64_t ticket) {
-  const std::lock_guard<std::mutex> hold(lock_);
+  std::unique_lock<std::mutex> hold(lock_);
   const auto found = live_.find(ticket);
   if (found == live_.end()) return;
   const std::shared_ptr<Request> request = found->second;
@@ -191,6 +202,8 @@ void Engine::cancel(int64_t ticket) {
   result.submitted_ns = request->submitted_ns;
   result.started_ns = result.finished_ns = steady_ns();
   deliver_locked(std::move(result));
+  hold.unlock();
+  done_.notify_all();
 }
 
 std::vector<Result> Engine::collect(int64_t channel, int64_t timeout_ns) {
@@ -226,9 +239,12 @@ std::shared_ptr<Request> Engine::next_request(int64_t active, bool wait) {
 }
 
 void Engine::deliver(std::vector<Result>& results) {
-  const std::lock_guard<std::mutex> hold(lock_);
-  for (Result& result : results) deliver_locked(std::move(result));
+  {
+    const std::lock_guard<std::mutex> hold(lock_);
+    for (Result& result : results) deliver_locked(std::move(result));
+  }
   results.clear();
+  done_.notify_all();
 }
 
 void Engine::deliver_locked(Result result) {
@@ -236,7 +252,6 @@ void Engine::deliver_locked(Result result) {
   const auto found = channels_.find(result.channel);
   if (found == channels_.end()) return;
   found->second.ready.push_back(std::move(result));
-  done_.notify_all();
 }
 
 }  // namespace tinylm::engine

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import time
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tinylm.bench.compare import compare_runs
 from tinylm.bench.store import read_run
 from tinylm.errors import DataError
 from tinylm.report import Story, render_index, render_report, render_stories, render_training
+from tinylm.report.bench_page import baseline_of
 
 EVIL = '</script><img src=x onerror="document.title=1"><b>&amp; "quoted"'
 SCHEMA1 = Path(__file__).parent / "data" / "schema1"
@@ -125,6 +127,19 @@ def test_slower_run_is_called_slower_and_an_unchanged_one_is_not(reports: Path) 
     assert 'class="slower">slower' in text
     index = (reports / "index.html").read_text(encoding="utf-8")
     assert index.index("slower") < index.index("first run")
+
+
+def test_only_runs_of_equal_work_are_compared(reports: Path) -> None:
+    a, b = read_run(reports / "a"), read_run(reports / "b")
+    new_weights = replace(b, facts={**b.facts, "models": [model | {"digest": "other"} for model in b.facts["models"]]})
+    assert baseline_of(new_weights, [a]) is a
+    quantised = replace(b, facts={**b.facts, "models": [model | {"precision": "int4"} for model in b.facts["models"]]})
+    assert baseline_of(quantised, [a]) is None
+    longer = {"options": b.facts["settings"]["options"] | {"max_new_tokens": 9}}
+    other_work = replace(b, facts={**b.facts, "settings": b.facts["settings"] | longer})
+    assert baseline_of(other_work, [a]) is None
+    with pytest.raises(DataError, match="different work: their options differ"):
+        compare_runs(a, other_work)
 
 
 def test_a_page_needs_its_tables(tmp_path: Path) -> None:

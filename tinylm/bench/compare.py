@@ -93,8 +93,9 @@ class Comparison:
 
 
 def comparable(a: Run, b: Run) -> bool:
-    """Return whether the runs share machine, backend and at least one point."""
+    """Return whether a ratio of the runs speaks of the software: same machine, work, shape of model, a common point."""
     same = all(a.facts["machine"].get(key) == b.facts["machine"].get(key) for key in ("cpu", "usable_cores"))
+    same = same and _work(a) == _work(b) and _shapes(a) == _shapes(b)
     return same and bool({cell["point_id"] for cell in a.cells} & {cell["point_id"] for cell in b.cells})
 
 
@@ -102,8 +103,10 @@ def compare_runs(a: Run, b: Run, threshold: float = 0.05) -> Comparison:
     """Return how run `b` differs from run `a` on the points they share.
 
     Args: threshold: smallest change that counts, as a share (0.05: five per cent).
-    Raises: DataError if the runs share no point.
+    Raises: DataError if the runs share no point, or if what they asked for is not the same.
     """
+    if different := [key for key, value in _work(a).items() if value != _work(b)[key]]:
+        raise DataError(f"{a.run_id} and {b.run_id} asked for different work: their {' and '.join(different)} differ")
     points = sorted({_point(cell) for cell in _good(a)} & {_point(cell) for cell in _good(b)})
     if not points:
         raise DataError(f"{a.run_id} and {b.run_id}: no measured point in common")
@@ -177,6 +180,17 @@ def _word(ratio: float, low: float, high: float, better: str, threshold: float, 
     if slow_end > 1 and min(speed, speed / machine_ratio) > 1 + threshold:
         return "faster"
     return "no change shown"
+
+
+def _work(run: Run) -> dict[str, Any]:
+    """Return what every request asked for."""
+    settings = run.facts.get("settings", {})
+    return {key: settings.get(key) for key in ("options", "prompts")}
+
+
+def _shapes(run: Run) -> list[Any]:
+    """Return the models as far as speed depends on them: new weights in an old shape cost the same."""
+    return [(model.get("config"), model.get("precision")) for model in run.facts.get("models", [])]
 
 
 def _good(run: Run) -> list[Row]:

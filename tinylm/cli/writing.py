@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 
 __all__ = ["add_to"]
 
+_FIGURES = {  # heading of `tinylm compare`, field of its rows
+    "tokens": "output_tokens",
+    "tokens/s": "tokens_per_s",
+    "first ms": "first_token_ms",
+    "load ms": "load_ms",
+    "peak MB": "peak_mb",
+}
+
 
 @engine_options
 @sampling_options
@@ -167,16 +175,16 @@ def compare(
     from tinylm.backends.compare import compare_backends
 
     out = Output(json_output)
-    rows = [row.as_dict() for row in compare_backends(find_model(model, artifacts), prompt, options, names=backend)]
-    table = Table(*(name for name in rows[0] if name != "text"), box=None)
+    rows = compare_backends(find_model(model, artifacts), prompt, options, names=backend)
+    table = Table("backend", "text equal", *_FIGURES, box=None)
     for row in rows:
-        table.add_row(*(_cell(value) for name, value in row.items() if name != "text"))
+        figures = () if row.error else (f"{getattr(row, name):,.4g}" for name in _FIGURES.values())
+        table.add_row(row.backend, row.equal, *figures)
     out.show(table)
-    out.result({"prompt": prompt, "backends": rows})
-
-
-def _cell(value: object) -> str:
-    return f"{value:,.3g}" if isinstance(value, float) else str(value)
+    for row in rows:
+        if row.error:
+            out.line(f"{row.backend} did not run: {row.error}")
+    out.result({"prompt": prompt, "backends": [row.as_dict() for row in rows]})
 
 
 def add_to(app: typer.Typer) -> None:

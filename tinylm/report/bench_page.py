@@ -56,7 +56,7 @@ def render_report(run_dir: Path, out_html: Path, history: Sequence[Path] = ()) -
         comparison=comparison,
         numbers=_numbers(view),
         machine=_machine_lines(run),
-        sections=_sections(view, comparison, [*earlier, run]),
+        sections=_sections(view, comparison, [*(other for other in earlier if comparable(other, run)), run]),
         percentile_rows=_percentile_rows(view),
         flags=_flag_counts(view),
         audits=audit_run(run),
@@ -71,7 +71,7 @@ def render_report(run_dir: Path, out_html: Path, history: Sequence[Path] = ()) -
 
 
 def baseline_of(run: Run, earlier: Sequence[Run]) -> Run | None:
-    """Return the newest earlier run that measured a common point on the same machine; None without one."""
+    """Return the newest earlier run that `run` can be compared with; None without one."""
     for candidate in reversed(earlier):
         if comparable(candidate, run):
             return candidate

@@ -82,6 +82,7 @@ def _over_time(
         draw,
         alt=f"{title}, last {len(values)} runs: "
         + (f"from {write(values[0][1])} to {write(values[-1][1])}." if values else "no values."),
+        caption="Runs of the same work by a model of the same shape on the same machine as the newest.",
         columns=("run_id", name),
         rows=[(run.run_id, value) for run, value in values],
     )

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from tinylm.bench.compare import comparable
 from tinylm.bench.store import Run, read_run
 from tinylm.errors import DataError
 from tinylm.report.comparison_figures import latency_trend, trend
@@ -24,7 +25,7 @@ def render_index(reports_dir: Path) -> Path:
     runs = _runs(reports_dir)
     pages = sorted(path.relative_to(reports_dir) for path in reports_dir.glob("*/*.html") if path.name != "report.html")
     out = reports_dir / "index.html"
-    recent = runs[-_TREND_RUNS:]
+    recent = [run for run in runs if comparable(run, runs[-1])][-_TREND_RUNS:]
     write_page(
         out,
         "index.html.j2",
