@@ -11,15 +11,17 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from tinylm.bench import compare
 from tinylm.bench.compare import compare_runs
-from tinylm.bench.store import read_run
+from tinylm.bench.store import Row, Run, read_run, write_run
 from tinylm.errors import DataError
-from tinylm.report import Story, render_index, render_report, render_stories, render_training
+from tinylm.report import Story, render_index, render_peers, render_report, render_stories, render_training
 from tinylm.report.bench_page import baseline_of
 
 EVIL = '</script><img src=x onerror="document.title=1"><b>&amp; "quoted"'
@@ -142,6 +144,25 @@ def test_only_runs_of_equal_work_are_compared(reports: Path) -> None:
         compare_runs(a, other_work)
 
 
+def test_a_percentile_that_one_round_alone_knows_is_not_judged(reports: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def value(run: Run, cell: Row, metric: str) -> float | None:
+        known = metric != "e2e:99" or cell["repeat"] == 0
+        return (2.0 if run.run_id.endswith("b") else 1.0) if known else None
+
+    monkeypatch.setattr(compare, "_value", value)
+    changes = {c.metric: c for c in compare_runs(read_run(reports / "a"), read_run(reports / "b")).changes}
+    assert changes["e2e:99"].word == "not judged"
+    assert changes["e2e:50"].word == "slower"
+
+
+def test_four_claims_at_once_need_a_wider_interval() -> None:
+    rng = np.random.default_rng(5)
+    a, b = rng.normal(0, 0.05, (3, 6)), rng.normal(0, 0.05, (3, 6))
+    one, four = compare.bootstrap_ratio(a, b), compare.bootstrap_ratio(a, b, claims=4)
+    assert four[0] == one[0]
+    assert four[1] < one[1] < one[0] < one[2] < four[2]
+
+
 def test_a_page_needs_its_tables(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cells\.parquet: not found"):
         render_report(tmp_path, tmp_path / "report.html")
@@ -169,3 +190,30 @@ def test_browser_opens_the_page_without_complaint(reports: Path, page: str, tmp_
     assert opened.stdout.count('class="mark') == source.count('class="mark')
     assert "<title>" in opened.stdout
     assert "<title>1" not in opened.stdout
+
+
+def test_other_engines_have_a_page_of_their_own(tmp_path: Path) -> None:
+    rows: list[Row] = []
+    for engine, speed in (("tinylm", 300.0), ("llama.cpp", 100.0), ("tinylm-int4", 400.0), ("llama.cpp-q4_0", 200.0)):
+        for repeat in range(2):
+            rows.append(_peer_row(engine, repeat) | {"tokens_per_s": speed * (1 + repeat / 100)})
+    rows.append(_peer_row("openvino", 0) | {"status": "failed", "error": "not installed"})
+    facts = {"run_id": "20260101T000000Z-peers", "created_at": "2026-01-01T00:00:00+00:00", "question": "How fast?"}
+    facts |= {"settings": {"rounds": 2}, "models": [{"name": "m", "precision": "int8"}], "version": "0"}
+    facts |= {"machine": {"cpu": "chip", "usable_cores": 2}}
+    (tmp_path / "run").mkdir()
+    write_run(tmp_path / "run", facts, rows, {}, {})
+    render_peers(tmp_path / "run", tmp_path / "run" / "peers.html")
+    text = (tmp_path / "run" / "peers.html").read_text(encoding="utf-8")
+    assert "3.00× (" in text
+    assert "2.00× (" in text  # four bits against four bits
+    assert "not installed" in text
+    index = render_index(tmp_path).read_text(encoding="utf-8")
+    assert "run/peers.html" in index
+    assert "No benchmark has been published" in index
+
+
+def _peer_row(engine: str, repeat: int) -> Row:
+    fields = {"cell_id": f"{engine}-{repeat}", "setup_id": engine, "point_id": "m-W1-1", "role": "measure"}
+    fields |= {"repeat": repeat, "position": repeat, "status": "ok", "flags": [], "backend": engine, "model": "m"}
+    return fields | {"duration_s": 1.0, "start_s": 1.0, "peak_rss_bytes": 1, "load": "W1-1", "load_kind": "peer"}

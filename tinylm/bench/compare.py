@@ -1,7 +1,8 @@
 """Is B faster than A? Ratios with confidence intervals over repeats, and a verdict per metric.
 
 The unit of chance is the round (one repeat of every point), not the request: requests of one round share the
-machine's mood. Rounds are resampled whole; with few rounds the interval is widened as Student's t asks.
+machine's mood. Rounds are resampled whole; with few rounds the interval is widened as Student's t asks, and further
+because several metrics are judged at once (Bonferroni).
 """
 
 from __future__ import annotations
@@ -22,9 +23,6 @@ __all__ = ["Change", "Comparison", "bootstrap_ratio", "comparable", "compare_run
 Word = Literal["faster", "slower", "no change shown", "not judged"]
 
 _RESAMPLES = 4000
-_Z = 1.96
-# Student's t, 97.5 %, by degrees of freedom 1..12; beyond, the normal value is close enough.
-_T = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179)
 
 _METRICS = (
     ("tokens_per_s", "throughput", "higher"),
@@ -33,10 +31,17 @@ _METRICS = (
     ("e2e:99", "end to end, p99", "lower"),
 )
 
+_Z = 1.96
+# Student's t at 1 - 5 %/2/claims, by degrees of freedom 1..12, then the normal value: one claim, and all metrics.
+_T = {
+    1: (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 1.960),
+    len(_METRICS): (50.923, 8.860, 5.392, 4.315, 3.810, 3.521, 3.335, 3.206, 3.111, 3.038, 2.981, 2.934, 2.498),
+}
+
 
 @dataclass(frozen=True)
 class Change:
-    """B over A for one metric: ratio, 95 % interval, and what may be said."""
+    """B over A for one metric: ratio, interval (95 % for all metrics together), and what may be said."""
 
     metric: str
     label: str
@@ -122,18 +127,21 @@ def compare_runs(a: Run, b: Run, threshold: float = 0.05) -> Comparison:
     return Comparison(a.run_id, b.run_id, threshold, changes, by_point, machine)
 
 
-def bootstrap_ratio(a: NDArray[np.float64], b: NDArray[np.float64], seed: int = 0) -> tuple[float, float, float]:
+def bootstrap_ratio(
+    a: NDArray[np.float64], b: NDArray[np.float64], *, claims: int = 1, seed: int = 0
+) -> tuple[float, float, float]:
     """Return geometric-mean ratio b/a with the ends of its 95 % interval.
 
-    Args: a, b: logarithms, (rounds, points); NaN where a round lacks a point.
+    Args: a, b: logarithms, (rounds, points), at least two rounds; NaN where a round lacks a point.
+          claims: how many intervals must hold together at 95 %: 1, or the number of metrics that runs are compared in.
     """
     rng = np.random.Generator(np.random.Philox(seed))
     centre = float(np.nanmean(np.nanmean(b, axis=0) - np.nanmean(a, axis=0)))
     draws = _means(b, rng) - _means(a, rng)
     low, high = np.nanquantile(draws, [0.025, 0.975]) - np.nanmedian(draws)
-    freedom = len(a) + len(b) - 2
+    table = _T[claims]
     widen = math.sqrt(max(len(a) / (len(a) - 1), len(b) / (len(b) - 1)))
-    widen *= (_T[freedom - 1] if freedom <= len(_T) else _Z) / _Z
+    widen *= table[min(len(a) + len(b) - 2, len(table)) - 1] / _Z
     return math.exp(centre), math.exp(centre + float(low) * widen), math.exp(centre + float(high) * widen)
 
 
@@ -161,14 +169,19 @@ def _change(
     both = np.isfinite(matrix_a).any(axis=0) & np.isfinite(matrix_b).any(axis=0)
     if not both.any():
         return None
-    matrix_a, matrix_b = matrix_a[:, both], matrix_b[:, both]
+    matrix_a, matrix_b = _rounds_with_values(matrix_a[:, both]), _rounds_with_values(matrix_b[:, both])
     rounds = (len(matrix_a), len(matrix_b))
     if min(rounds) < 2:
         ratio = math.exp(float(np.nanmean(np.nanmean(matrix_b, axis=0) - np.nanmean(matrix_a, axis=0))))
         return Change(metric, label, ratio, math.nan, math.nan, "not judged", int(both.sum()), rounds)
-    ratio, low, high = bootstrap_ratio(matrix_a, matrix_b)
+    ratio, low, high = bootstrap_ratio(matrix_a, matrix_b, claims=len(_METRICS))
     word = _word(ratio, low, high, better, threshold, machine)
     return Change(metric, label, ratio, low, high, word, int(both.sum()), rounds)
+
+
+def _rounds_with_values(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Drop rounds without any value: a percentile that most rounds withheld says nothing about chance."""
+    return matrix[np.isfinite(matrix).any(axis=1)]
 
 
 def _word(ratio: float, low: float, high: float, better: str, threshold: float, machine: Change | None) -> Word:

@@ -66,7 +66,7 @@ bits_per_byte        float  quality of the model at this precision on held-out t
 gmac_per_s           float  billions of multiply-accumulates with weights per second
 limit_tokens_per_s   float  tokens per second that the measured machine limits allow this model and batch
 limit_share          float  tokens_per_s over limit_tokens_per_s
-yardstick            float  machine's own speed before the cell: billions of float32 additions per second, one thread
+yardstick            float  machine's own speed around the cell: billions of float32 additions per second, one thread
 load_before          float  load average (1 minute) as the window opened
 load_after           float  load average (1 minute) as the window closed
 others_share         float  share of all cores' time that other processes used in the window

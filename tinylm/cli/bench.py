@@ -136,7 +136,7 @@ def bench_bulk(
 
 @group.command("peers")
 def bench_peers(
-    environment: Annotated[Path, typer.Option("--env", help="The peers' virtual environment.")] = Path(".peers"),
+    environment: Annotated[Path, typer.Option("--env", help="The peers' virtual environment.")] = Path(".venv-peers"),
     work_dir: Annotated[Path, typer.Option("--work", help="Folder of the converted models.")] = Path("build/peers"),
     preset: Annotated[list[str] | None, typer.Option(help="Shapes; repeatable.", show_default="three")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds.")] = 5,
@@ -146,18 +146,19 @@ def bench_peers(
     """Run the same models and workloads in this engine and in others, in interleaved rounds."""
     from tinylm.bench.peers.run import PEER_PRESETS, run_peers
     from tinylm.progress import terminal_progress
-    from tinylm.report import render_index, render_report
+    from tinylm.report import render_index, render_peers
 
     out = Output(json_output)
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     folder = reports / f"{now}-peers"
     told = run_peers(work_dir, environment, folder, terminal_progress(), presets=preset or PEER_PRESETS, rounds=rounds)
-    render_report(folder, folder / "report.html")
+    page = folder / "peers.html"
+    render_peers(folder, page)
     render_index(reports)
     for what, reason in told["missing"].items():
         out.line(f"not measured: {what}: {reason}")
-    out.line(f"report  {folder / 'report.html'}")
-    out.result(told | {"report": str(folder / "report.html")})
+    out.line(f"report  {page}")
+    out.result(told | {"report": str(page)})
 
 
 @group.command("compare")

@@ -52,7 +52,7 @@ class Target:
 
 TARGETS = {
     "hf": Target(check_hf, write_hf, ("f32", "f16", "bf16"), is_folder=True),
-    "gguf": Target(check_gguf, write_gguf, ("f16", "q8_0", "f32"), is_folder=False),
+    "gguf": Target(check_gguf, write_gguf, ("f16", "q8_0", "q4_0", "f32"), is_folder=False),
     "llama2c": Target(check_llama2c, write_llama2c, ("f32",), is_folder=False),
     "onnx": Target(check_onnx, write_onnx, ("f32",), is_folder=False),
 }

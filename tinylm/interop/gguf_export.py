@@ -1,4 +1,4 @@
-"""GGUF files that llama.cpp runs: architectures llama, qwen3 and gpt2, in f32, f16 or q8_0."""
+"""GGUF files that llama.cpp runs: architectures llama, qwen3 and gpt2, in f32, f16, q8_0 or q4_0."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from tinylm.tokenizer import Piece, Tokenizer, load_tokenizer
 
 __all__ = ["check_gguf", "write_gguf"]
 
-_TYPES = {"f32": "F32", "f16": "F16", "q8_0": "Q8_0"}
-_BLOCK = 32  # columns that share one Q8_0 scale
+_TYPES = {"f32": "F32", "f16": "F16", "q8_0": "Q8_0", "q4_0": "Q4_0"}
+_BLOCK = 32  # columns that share one scale
 _TYPE_IDS = {kind: number for number, kind in TOKEN_TYPES.items()}
 _GELU_NOTE = (
     "llama.cpp computes the tanh form of GELU; this model was trained with the erf form (they differ by < 5e-4)"
@@ -90,9 +90,7 @@ def write_gguf(checkpoint: Checkpoint, path: Path, dtype: str) -> None:
     writer = gguf.GGUFWriter(path, architecture)
     _write_shape(writer, checkpoint.config, architecture)
     _write_tokenizer(writer, checkpoint)
-    writer.add_file_type(
-        getattr(gguf.LlamaFileType, {"f32": "ALL_F32", "f16": "MOSTLY_F16", "q8_0": "MOSTLY_Q8_0"}[dtype])
-    )
+    writer.add_file_type(getattr(gguf.LlamaFileType, "ALL_F32" if dtype == "f32" else f"MOSTLY_{_TYPES[dtype]}"))
     writer.add_string("tinylm.provenance", json.dumps(checkpoint.provenance, sort_keys=True, default=str))
     for name, rows in _tensors(checkpoint, architecture).items():
         _add_tensor(writer, name, rows, dtype)
@@ -158,7 +156,9 @@ def _rotated(name: str, rows: FloatArray, config: ModelConfig, architecture: str
 def _add_tensor(writer: Any, name: str, rows: FloatArray, dtype: str) -> None:
     gguf = gguf_package()
     kind = dtype if is_matrix(name, rows.shape) and name != "position_embd.weight" else "f32"
-    if kind == "q8_0" and rows.shape[1] % _BLOCK:
+    if kind == "q4_0" and name in ("token_embd.weight", "output.weight"):
+        kind = "q8_0"  # as in our own int4 files: there four bits cost the most quality
+    if kind in ("q8_0", "q4_0") and rows.shape[1] % _BLOCK:
         kind = "f16"  # as llama.cpp's own converter does with rows that are not whole blocks
     type_id = gguf.GGMLQuantizationType[_TYPES[kind]]
     writer.add_tensor(name, gguf.quants.quantize(np.ascontiguousarray(rows), type_id), raw_dtype=type_id)

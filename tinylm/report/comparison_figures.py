@@ -15,7 +15,7 @@ __all__ = ["changes", "latency_trend", "trend"]
 
 
 def changes(comparison: Comparison) -> Figure:
-    """Ratio of this run to the one before, per metric, with 95 % intervals."""
+    """Ratio of this run to the one before, per metric, with intervals that hold together at 95 %."""
     known = [*comparison.changes, *([comparison.machine] if comparison.machine else [])]
     ends = [v for change in known for v in (change.ratio, change.low, change.high) if v == v]
     low, high = min([*ends, 0.94]) * 0.99, max([*ends, 1.06]) * 1.01
@@ -32,7 +32,8 @@ def changes(comparison: Comparison) -> Figure:
         "changes",
         "Change since the run before",
         draw,
-        alt="Ratios with 95 % intervals. " + "; ".join(f"{c.label}: {c.text}, {c.word}" for c in known),
+        alt="Ratios with intervals that hold together at 95 %. "
+        + "; ".join(f"{c.label}: {c.text}, {c.word}" for c in known),
         caption=f"Against {comparison.run_a}. A change counts beyond {comparison.threshold:.0%}, with an interval that "
         "excludes 1, and where the machine's own speed does not explain it.",
         columns=("metric", "ratio", "low", "high", "verdict", "points"),

@@ -38,13 +38,15 @@ def render_index(reports_dir: Path) -> Path:
 
 
 def _runs(reports_dir: Path) -> list[Run]:
+    """Return the sweeps by time; a run over other engines has a page of its own kind."""
     runs = []
     for path in reports_dir.glob("*/run.json"):
         try:
             runs.append(read_run(path.parent))
         except DataError:
             continue
-    return sorted(runs, key=lambda run: run.run_id)
+    sweeps = (run for run in runs if any(cell["load_kind"] != "peer" for cell in run.cells))
+    return sorted(sweeps, key=lambda run: run.run_id)
 
 
 def _row(run: Run, reports_dir: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from tinylm.report.words import count_text
 __all__ = ["render_peers"]
 
 _OWN = "tinylm"
+_INT4_PAIR = ("llama.cpp-q4_0", "tinylm-int4")  # a peer of four bits, and our engine at four bits
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,16 @@ def _lines(run: Run, point: str) -> list[_Line]:
     for cell in run.cells:
         if cell["point_id"] == point and cell["status"] == "ok":
             groups.setdefault(str(cell["backend"]), []).append(cell)
-    own = groups.get(_OWN, [])
-    lines = [_line(engine, cells, own) for engine, cells in groups.items()]
+    lines = [_line(engine, cells, groups.get(_rival(engine), [])) for engine, cells in groups.items()]
     return sorted(lines, key=lambda line: -line.tokens_per_s)
+
+
+def _rival(engine: str) -> str:
+    return _INT4_PAIR[1] if engine == _INT4_PAIR[0] else _OWN
+
+
+def _is_own(engine: str) -> bool:
+    return engine.startswith(_OWN)
 
 
 def _line(engine: str, cells: list[Row], own: list[Row]) -> _Line:
@@ -72,7 +80,7 @@ def _line(engine: str, cells: list[Row], own: list[Row]) -> _Line:
         median("duration_s"),
         median("start_s"),
         median("peak_rss_bytes"),
-        "" if engine == _OWN else _ratio(cells, own),
+        "" if _is_own(engine) else _ratio(cells, own),
         len(cells),
     )
 
@@ -87,10 +95,12 @@ def _ratio(peer: list[Row], own: list[Row]) -> str:
 
 
 def _verdict(lines: list[_Line]) -> str:
-    peers = [line for line in lines if line.engine != _OWN]
+    peers = [line for line in lines if not _is_own(line.engine)]
     if not peers or len(peers) == len(lines):
         return "no peer to compare with"
-    return f"{peers[0].ratio} the best peer, {peers[0].engine}"
+    four_bits = [line for line in peers if line.engine == _INT4_PAIR[0]]
+    best = [line for line in peers if line not in four_bits][:1]
+    return "; ".join(f"{line.ratio} {line.engine}" for line in best + four_bits)
 
 
 def _bars(point: str, lines: list[_Line]) -> Figure:
@@ -102,7 +112,7 @@ def _bars(point: str, lines: list[_Line]) -> Figure:
         plot = Plot(Axis("", 0, len(lines), ticks=ticks), y, width)
         for i, line in enumerate(lines):
             tip = f"{line.engine}: {count_text(line.tokens_per_s)} tokens/s"
-            plot.bar(i + 0.2, i + 0.8, 0, line.tokens_per_s, 0 if line.engine == _OWN else 5, tip)
+            plot.bar(i + 0.2, i + 0.8, 0, line.tokens_per_s, 0 if _is_own(line.engine) else 5, tip)
             plot.text(i + 0.5, line.tokens_per_s, count_text(line.tokens_per_s), dy=-5)
         return plot
 

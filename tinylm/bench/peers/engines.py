@@ -9,6 +9,7 @@ from pathlib import Path
 __all__ = ["ENGINES", "Engine", "convert"]
 
 _CONVERSION_LIMIT_S = 1800
+_ONE_STREAM = ("W1-1", "W1-2")  # where four bits are meant to pay: every weight is read for one token
 _ADAPTERS = Path(__file__).parent / "adapters"
 
 
@@ -22,6 +23,11 @@ class Engine:
     model: str
     command: tuple[str, ...] = ()
     own: bool = False
+    workloads: tuple[str, ...] = ()
+
+    def runs(self, workload: str) -> bool:
+        """Return whether the engine is measured on `workload`: `workloads` names the only ones, if any."""
+        return not self.workloads or workload in self.workloads
 
     @property
     def script(self) -> Path:
@@ -31,7 +37,9 @@ class Engine:
 
 ENGINES = (
     Engine("tinylm", "TinyLM int8", "run_native.py", "tinylm-int8.safetensors", own=True),
+    Engine("tinylm-int4", "TinyLM int4", "run_native.py", "tinylm-int4.safetensors", own=True, workloads=_ONE_STREAM),
     Engine("llama.cpp", "llama.cpp Q8_0", "run_llama_cpp.py", "model-q8_0.gguf"),
+    Engine("llama.cpp-q4_0", "llama.cpp Q4_0", "run_llama_cpp.py", "model-q4_0.gguf", workloads=_ONE_STREAM),
     Engine(
         "ctranslate2",
         "CTranslate2 int8",
@@ -64,7 +72,7 @@ ENGINES = (
         "ort-int4",
         ("python", "-m", "onnxruntime_genai.models.builder", "-i", "hf", "-o", "ort-int4", "-p", "int4", "-e", "cpu"),
     ),
-    Engine("transformers", "transformers bf16", "run_transformers.py", "hf"),
+    Engine("transformers", "transformers bf16 or f32", "run_transformers.py", "hf"),
 )
 
 

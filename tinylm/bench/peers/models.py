@@ -28,8 +28,10 @@ def make_sources(name: str, folder: Path) -> list[str]:
     model = Checkpoint(config, weights, vocabulary, "sentencepiece", 1, 2, provenance={"preset": name})
     folder.mkdir(parents=True, exist_ok=True)
     model.save(folder / "tinylm-int8.safetensors", "int8")
+    model.save(folder / "tinylm-int4.safetensors", "int4")
     refused = []
-    for target, out, dtype in (("hf", "hf", "f32"), ("gguf", "model-q8_0.gguf", "q8_0")):
+    formats = (("hf", "hf", "f32"), ("gguf", "model-q8_0.gguf", "q8_0"), ("gguf", "model-q4_0.gguf", "q4_0"))
+    for target, out, dtype in formats:
         try:
             export_checkpoint(model, target, folder / out, dtype=dtype)
         except Exception as error:

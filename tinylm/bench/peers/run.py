@@ -64,7 +64,11 @@ def run_peers(
     cases = []
     for repeat in range(rounds):
         plan = [
-            _Case(engine, name, workload, repeat) for engine in ENGINES for name in presets for workload in workloads
+            _Case(engine, name, workload, repeat)
+            for engine in ENGINES
+            for name in presets
+            for workload in workloads
+            if engine.runs(workload.name)
         ]
         cases += [plan[i] for i in rng.permutation(len(plan)).tolist()]
     rows = []
@@ -90,7 +94,7 @@ def _prepare(
     with progress.task("conversion", total=len(presets) * len(ENGINES), unit="models") as task:
         for i, name in enumerate(presets):
             folder = work_dir / name
-            if not (folder / "tinylm-int8.safetensors").exists():
+            if not (folder / "model-q4_0.gguf").exists():
                 make_sources(name, folder)
             for j, engine in enumerate(ENGINES):
                 reason = convert(engine, folder, peers_env / "bin")
