@@ -30,10 +30,10 @@ SCHEMA1 = Path(__file__).parent / "data" / "schema1"
 
 @pytest.fixture(scope="session")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two published runs, the second 30 % slower, beside a training page and a stories page."""
+    """Two published runs, the second 60 % slower, beside a training page and a stories page."""
     root = tmp_path_factory.mktemp("reports")
     _publish(root / "a", root, "20260101T000000Z-a", 1.0)
-    _publish(root / "b", root, "20260102T000000Z-b", 0.7)
+    _publish(root / "b", root, "20260102T000000Z-b", 0.4)
     train = root / "train"
     train.mkdir()
     rows = [{"step": s, "loss_nats": 8 / s, "lr_scale": 1 - s / 40, "tokens_per_s": 9e3 + s} for s in range(1, 31)]
@@ -121,7 +121,7 @@ def test_slower_run_is_called_slower_and_an_unchanged_one_is_not(reports: Path) 
     slower = compare_runs(a, b)
     assert slower.verdict == "slower"
     assert [change.metric for change in slower.regressions] == ["tokens_per_s"]
-    assert slower.regressions[0].ratio == pytest.approx(0.7)
+    assert slower.regressions[0].ratio == pytest.approx(0.4)
     assert compare_runs(b, a).verdict == "faster"
     assert compare_runs(a, a).verdict == "no change shown"
     text = (reports / "b/report.html").read_text(encoding="utf-8")
