@@ -16,7 +16,7 @@ def load(job: dict[str, Any]) -> Generate:
 
     threads = job["threads"]
     replicas, each = (threads, 1) if job["bulk"] else (1, threads)
-    engine = load_engine(job["model"], replicas=replicas, threads_per_replica=each, max_batch=64 if job["bulk"] else 1)
+    engine = load_engine(job["model"], replicas=replicas, threads_per_replica=each, max_batch=None if job["bulk"] else 1)
 
     def generate(prompts: Prompts, new_tokens: int) -> int:
         options = GenerateOptions(
