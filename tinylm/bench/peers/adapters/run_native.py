@@ -15,8 +15,8 @@ def load(job: dict[str, Any]) -> Generate:
     from tinylm.engine import load_engine
 
     threads = job["threads"]
-    replicas, each = (threads, 1) if job["bulk"] else (1, threads)
-    engine = load_engine(job["model"], replicas=replicas, threads_per_replica=each, max_batch=None if job["bulk"] else 1)
+    replicas, each, slots = (threads, 1, None) if job["bulk"] else (1, threads, 1)
+    engine = load_engine(job["model"], replicas=replicas, threads_per_replica=each, max_batch=slots)
 
     def generate(prompts: Prompts, new_tokens: int) -> int:
         options = GenerateOptions(
