@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -152,3 +154,19 @@ def test_open_arrivals_have_the_rate_and_the_law_asked_for() -> None:
     assert np.std(poisson) == pytest.approx(0.02, rel=0.05)
     assert np.std(fixed) < 1e-6
     assert len(fixed) == pytest.approx(10_000, abs=2)
+
+
+SERVING = """
+import os, threading
+from tinylm.bench import worker
+wait = threading.Event()
+serving = threading.Thread(target=wait.wait, daemon=True)
+serving.start()
+worker._put_generator_first()
+print(os.sched_getscheduler(serving.native_id) == os.SCHED_IDLE, os.sched_getscheduler(0) == os.SCHED_OTHER)
+"""
+
+
+def test_every_thread_but_the_generators_gives_way() -> None:
+    done = subprocess.run([sys.executable, "-c", SERVING], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"]

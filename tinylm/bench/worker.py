@@ -5,6 +5,7 @@ Imports neither Prefect nor PyTorch nor pyarrow, so peak memory and timing are t
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
@@ -105,7 +106,8 @@ def _put_generator_first() -> None:
     me = threading.get_native_id()
     for thread in psutil.Process().threads():
         if thread.id != me:
-            os.sched_setscheduler(thread.id, os.SCHED_IDLE, os.sched_param(0))
+            with contextlib.suppress(OSError):  # a thread that has just ended, or a sandbox that forbids it
+                os.sched_setscheduler(thread.id, os.SCHED_IDLE, os.sched_param(0))
     gc.disable()  # a pause in the middle of arrivals; what a cell gathers holds no cycles
 
 

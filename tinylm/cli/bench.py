@@ -176,9 +176,9 @@ def compare_bench(
     out = Output(json_output)
     comparison = compare_runs(read_run(before), read_run(after), threshold)
     for change in comparison.changes:
-        out.line(change.text)
+        out.line(f"{change.label}: {change.text}, {change.word}")
     out.line(f"verdict: {comparison.verdict}")
-    regressions = [change.text for change in comparison.regressions]
+    regressions = [f"{change.label} {change.text}" for change in comparison.regressions]
     out.result({"verdict": comparison.verdict, "regressions": regressions})
     if regressions:
         raise StageError(f"slower than {before}: {'; '.join(regressions)}")
