@@ -14,7 +14,8 @@ constexpr int64_t kQueryTile = 16;      // prompt positions per attention call, 
 constexpr int64_t kFusedChannels = 128; // feed-forward channels finished while they are in L1 and L2 (chosen)
 constexpr int64_t kHeadChannels = 1024; // logits whose block maxima are taken while they are in L2 (chosen)
 
-int64_t padded(int64_t floats) { return kernels::round_up(floats, kernels::kLanes); }
+// Floats between rows: an odd number of cache lines, or the rows of a tile would compete for the same few sets of L1.
+int64_t row_stride(int64_t floats) { return kernels::round_up(floats, kernels::kLanes) | kernels::kLanes; }
 
 }  // namespace
 
@@ -26,7 +27,7 @@ Forward::Forward(const Weights& weights, Team& team, KvCache& cache, int64_t max
       cache_(cache),
       max_rows_(max_rows) {
   const auto buffer = [](int64_t rows, int64_t width) {
-    const int64_t stride = padded(width);
+    const int64_t stride = row_stride(width);
     return Buffer{Pages(static_cast<size_t>(rows * stride) * sizeof(float), false, "a replica's buffers"), stride};
   };
   const Config& c = config_;
@@ -77,10 +78,11 @@ void Forward::plan(const std::vector<Segment>& segments) {
       rows_.push_back({s.slot, s.first_position + i, s.tokens[i]});
       if (i >= s.count - s.logits) logit_rows_.push_back(first_row + i);
     }
+    const bool one_tile = s.count <= kQueryTile;
     for (int64_t g = 0; g < config_.n_kv_heads; ++g) {
-      stores_.push_back({g, first_row, s.count});
+      if (!one_tile) stores_.push_back({g, first_row, s.count});
       for (int64_t i = 0; i < s.count; i += kQueryTile)
-        units_.push_back({s.slot, g, first_row + i, std::min(kQueryTile, s.count - i), s.first_position + i});
+        units_.push_back({s.slot, g, first_row + i, std::min(kQueryTile, s.count - i), s.first_position + i, one_tile});
     }
     end = std::max(end, s.first_position + s.count);
   }
@@ -199,48 +201,44 @@ void Forward::multiply(const kernels::Matrix& matrix, const uint8_t* prepared, c
   });
 }
 
-// Rotation, storing and attention: one phase per kv head for a single row, two phases for many.
+// A prompt of many tiles is stored before any of them is attended to; whatever fits one tile is stored just before it is
+// read, while the lines are in L1.
 void Forward::mix(const LayerWeights& layer, int64_t index, int thread) {
-  const int64_t units = static_cast<int64_t>(units_.size());
-  if (alone()) {
-    team_.each(units, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t u = begin; u < end; ++u) {
-        rotate_and_store(layer, index, 0, u, u + 1);
-        attend(index, u, thread);
+  if (!stores_.empty())
+    team_.each(static_cast<int64_t>(stores_.size()), 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const Store& store = stores_[static_cast<size_t>(i)];
+        rotate_and_store(layer, index, store.kv_head, store.first_row, store.rows);
       }
     });
-    return;
-  }
-  team_.each(static_cast<int64_t>(stores_.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const Store& store = stores_[static_cast<size_t>(i)];
-      for (int64_t r = store.first_row; r < store.first_row + store.rows; ++r)
-        rotate_and_store(layer, index, r, store.kv_head, store.kv_head + 1);
+  team_.each(static_cast<int64_t>(units_.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t u = begin; u < end; ++u) {
+      const Unit& unit = units_[static_cast<size_t>(u)];
+      if (unit.stores) rotate_and_store(layer, index, unit.kv_head, unit.first_row, unit.rows);
+      attend(index, u, thread);
     }
-  });
-  team_.each(units, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t u = begin; u < end; ++u) attend(index, u, thread);
   });
 }
 
-void Forward::rotate_and_store(const LayerWeights& layer, int64_t index, int64_t row, int64_t head_begin, int64_t head_end) {
-  const Row& at = rows_[static_cast<size_t>(row)];
-  const int64_t D = config_.head_dim, group = config_.n_heads / config_.n_kv_heads, heads = head_end - head_begin;
-  float* q = qkv_.row(row) + head_begin * group * D;
-  float* k = qkv_.row(row) + weights_.k_row + head_begin * D;
-  const float* v = qkv_.row(row) + weights_.v_row + head_begin * D;
-  if (config_.qk_norm) {
-    for (int64_t h = 0; h < heads * group; ++h) table_.rmsnorm(q + h * D, layer.q_norm.weight, D, config_.norm_eps, q + h * D);
-    for (int64_t h = 0; h < heads; ++h) table_.rmsnorm(k + h * D, layer.k_norm.weight, D, config_.norm_eps, k + h * D);
+void Forward::rotate_and_store(const LayerWeights& layer, int64_t index, int64_t kv_head, int64_t first_row, int64_t rows) {
+  for (int64_t row = first_row; row < first_row + rows; ++row) {
+    const Row& at = rows_[static_cast<size_t>(row)];
+    const int64_t D = config_.head_dim, group = config_.n_heads / config_.n_kv_heads;
+    float* q = qkv_.row(row) + kv_head * group * D;
+    float* k = qkv_.row(row) + weights_.k_row + kv_head * D;
+    const float* v = qkv_.row(row) + weights_.v_row + kv_head * D;
+    if (config_.qk_norm) {
+      for (int64_t h = 0; h < group; ++h) table_.rmsnorm(q + h * D, layer.q_norm.weight, D, config_.norm_eps, q + h * D);
+      table_.rmsnorm(k, layer.k_norm.weight, D, config_.norm_eps, k);
+    }
+    if (config_.position == PositionKind::rope) {
+      const float* cos = reinterpret_cast<const float*>(positions_.data()) + at.position * config_.rotary_dim;
+      const float* sin = cos + config_.rotary_dim / 2;
+      table_.rope(q, group, D, config_.rotary_dim, cos, sin);
+      table_.rope(k, 1, D, config_.rotary_dim, cos, sin);
+    }
+    table_.kv_store(cache_.view(at.slot, index, kv_head), at.position, k, v);
   }
-  if (config_.position == PositionKind::rope) {
-    const float* cos = reinterpret_cast<const float*>(positions_.data()) + at.position * config_.rotary_dim;
-    const float* sin = cos + config_.rotary_dim / 2;
-    table_.rope(q, heads * group, D, config_.rotary_dim, cos, sin);
-    table_.rope(k, heads, D, config_.rotary_dim, cos, sin);
-  }
-  for (int64_t h = 0; h < heads; ++h)
-    table_.kv_store(cache_.view(at.slot, index, head_begin + h), at.position, k + h * D, v + h * D);
 }
 
 void Forward::attend(int64_t index, int64_t number, int thread) {

@@ -52,6 +52,7 @@ class Forward {
   };
   struct Unit {  // one attention call
     int64_t slot, kv_head, first_row, rows, first_position;
+    bool stores;  // first puts its rows into the cache
   };
   struct Prepared {
     const uint8_t* rows;
@@ -71,7 +72,7 @@ class Forward {
   void mix(const LayerWeights& layer, int64_t index, int thread);
   void feed_forward(int thread, const LayerWeights& layer, const uint8_t* prepared);
   void head(int thread);
-  void rotate_and_store(const LayerWeights& layer, int64_t index, int64_t row, int64_t head_begin, int64_t head_end);
+  void rotate_and_store(const LayerWeights& layer, int64_t index, int64_t kv_head, int64_t first_row, int64_t rows);
   void attend(int64_t index, int64_t number, int thread);
   const uint8_t* prepare_normed(int thread, const NormWeights& norm, const kernels::Matrix& matrix, int buffer);
   const uint8_t* prepare_plain(int thread, const Buffer& from, const kernels::Matrix& matrix);

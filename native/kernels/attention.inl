@@ -178,7 +178,7 @@ TINYLM_NOINLINE Query quantise_query(const float* q, int64_t head_dim, float sca
   return {codes, q_scale * scale, sum * kKeyOffset};
 }
 
-// `values`: of the same positions, 64 bytes for each quad and block, fetched meanwhile.
+// `values`: as many of the next call's, 64 bytes for each quad and block, fetched meanwhile.
 template <int Blocks>
 TINYLM_NOINLINE void score_blocks_q8(const uint8_t* k, int64_t block_bytes, const Query& query, int64_t quads,
                                      const uint8_t* values, float* scores) {
@@ -247,7 +247,7 @@ void float_scores(const AttentionCall& call, const float* q, int64_t begin, int6
 void int8_scores(const AttentionCall& call, const float* q, int64_t begin, int64_t end, float* scaled, float* scores) {
   const int64_t head_dim = call.kv.head_dim;
   const Query query = quantise_query(q, head_dim, call.scale, reinterpret_cast<uint8_t*>(scaled));
-  const Int8Scores step{static_cast<const uint8_t*>(call.kv.k), static_cast<const uint8_t*>(call.kv.v),
+  const Int8Scores step{static_cast<const uint8_t*>(call.kv.k), static_cast<const uint8_t*>(call.next_v ? call.next_v : call.kv.v),
                         key_block_bytes(KvType::q8, head_dim), round_up(head_dim, 4) / 4, query, scores};
   for_position_blocks(begin / kPositionBlock, round_up(end, kPositionBlock) / kPositionBlock, step);
 }
@@ -341,8 +341,9 @@ void prefetch(const void* begin, int64_t bytes) {
 void attend(const AttentionCall& call, const float* q, int64_t begin, int64_t end, float* out) {
   float* scaled = call.scratch;
   float* scores = call.scratch + round_up(call.kv.head_dim, kLanes);
-  // Caches of many slots do not fit the processor's: values come while the scores are computed, the next keys during the
-  // mix. For q8 the fetches are spread over the loops, so that they never fill the miss buffers (measured, see docs).
+  // Caches of many slots do not fit the processor's: for q8 the next call's values come while the scores are computed, its
+  // keys during the mix; a call ahead, since the scores take too little time to bring in their own values. The fetches are
+  // spread over the loops, so that they never fill the miss buffers (measured, see docs).
   if (call.kv.type == KvType::q8) {
     int8_scores(call, q, begin, end, scaled, scores);
     return mix_all_q8(call, scores, begin, end, out);

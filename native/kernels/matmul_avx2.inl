@@ -67,7 +67,8 @@ void spilled_sums(const Target& to, const uint8_t* w, int64_t r, int64_t rows, i
   }
 }
 
-// `next`: the block after this one, fetched meanwhile, since weights of all layers stay in no near cache.
+// `next`: the block after this one, fetched meanwhile, since weights of all layers stay in no near cache. After the last
+// one comes whatever the arena holds there, most often the next matrix; a fetch cannot fail.
 template <int Rows>
 TINYLM_NOINLINE void q8_tile(const Target& to, const uint8_t* w, const uint8_t* next, int64_t r, int64_t n, int64_t end) {
   alignas(64) int32_t begun[Rows * kLanes];
@@ -103,7 +104,7 @@ void matmul_q8(const Matrix& matrix, const void* rows, int64_t m, int64_t begin,
   const int64_t block = block_bytes(matrix.type, matrix.k);
   for (int64_t n = begin; n < end; n += kLanes) {
     const uint8_t* w = matrix.data + n / kLanes * block;
-    for_row_tiles(m, Q8Step{to, w, n + kLanes < end ? w + block : w, n, end});
+    for_row_tiles(m, Q8Step{to, w, w + block, n, end});
   }
 }
 
