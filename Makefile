@@ -11,7 +11,7 @@ OUT ?= build/training
 ARGS ?=
 # The engines that `make bench-peers` compares with; one that cannot be installed is a row of the report that says so.
 PEERS := torch==2.13.0 transformers<5 sentencepiece protobuf ctranslate2 openvino-genai optimum-intel[openvino] nncf \
-  onnxruntime-genai onnx-ir llama-cpp-python
+  onnxruntime-genai==0.11.4 onnx-ir llama-cpp-python
 
 NATIVE := setup.py $(shell find native -name '*.cpp' -o -name '*.h' -o -name '*.inl')
 INSTALLED := $(VENV)/.installed

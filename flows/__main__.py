@@ -1,4 +1,4 @@
-"""`python -m flows`: runs the flow `pipeline` now, on the project's Prefect server if it is up, else on one of its own.
+"""`python -m flows pipeline|tune`: a flow, now, on the project's Prefect server if it is up, else on one of its own.
 
 A server of its own starts as a child process while this one imports Prefect; both take seconds.
 """
@@ -22,11 +22,6 @@ from tinylm.runs import is_serving, mark_dead_runs
 
 app = typer.Typer(cls=CommandGroup, add_completion=False, pretty_exceptions_enable=False)
 Words = list[str] | None
-
-
-@app.callback()
-def _root() -> None:
-    """Keep `pipeline` a command of its own, beside others to come."""
 
 
 @app.command()
@@ -61,6 +56,41 @@ def pipeline(
         finally:
             flush()
         sys.stdout.write(f"\n{result.text()}\n")
+
+
+@app.command()
+def tune(
+    vary: Annotated[Words, typer.Option(help="Settings to try: train.key=[value,value].")] = None,
+    rounds: Annotated[int, typer.Option(help="Half of the trials go on after each.", min=1, max=8)] = 2,
+    at_once: Annotated[int, typer.Option(help="Trials side by side; 0: one per core.", min=0, max=64)] = 0,
+    profile: Annotated[str, typer.Option(help="Named profile, or a .toml file.")] = "story",
+    corpus: Annotated[Words, typer.Option(help="Text to train on; repeatable.")] = None,
+    valid: Annotated[Words, typer.Option(help="Validation text of its own; repeatable.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Minutes of each trial in the last round.")] = None,
+    settings: Annotated[Words, typer.Option("--set", help="Any setting: table.key=value.")] = None,
+) -> None:
+    """Try training settings side by side; prints all trials, best first."""
+    with prefect_server() as wait_for_server:
+        from flows._prefect import flush
+        from flows.tune import DEFAULT_VARY
+        from flows.tune import tune as flow
+
+        wait_for_server()
+        try:
+            rows = flow(
+                vary=tuple(vary or DEFAULT_VARY),
+                rounds=rounds,
+                at_once=at_once,
+                profile=profile,
+                corpus=tuple(corpus or ()),
+                valid=tuple(valid or ()),
+                minutes=minutes,
+                settings=tuple(settings or ()),
+            )
+        finally:
+            flush()
+        for row in rows:
+            sys.stdout.write("  ".join(f"{name} {value}" for name, value in row.items()) + "\n")
 
 
 @contextmanager

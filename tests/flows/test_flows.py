@@ -26,8 +26,9 @@ from prefect.states import Running
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.pipeline import pipeline
+from flows.tune import tune
 from tinylm.artifacts import Store
-from tinylm.errors import DataError
+from tinylm.errors import ConfigError, DataError
 from tinylm.pipeline import RunResult, load_profile, run_pipeline
 from tinylm.progress import NullProgress
 from tinylm.runs import hold_run, mark_dead_runs
@@ -167,8 +168,26 @@ def test_prefect_yaml_names_flows_and_parameters_that_exist() -> None:
         assert set(deployment.get("parameters", {})) <= set(flow.parameters.properties)
         if "profile" in deployment.get("parameters", {}) and deployment["name"] != "my-text":
             load_profile(deployment["parameters"]["profile"])
-    expected = {"pipeline/quickstart", "pipeline/tinystories", "pipeline/my-text", "sweep/nightly", "stories/bulk"}
-    assert names == expected
+    pipelines = {"pipeline/quickstart", "pipeline/tinystories", "pipeline/my-text", "pipeline/tune"}
+    assert names == pipelines | {"sweep/nightly", "stories/bulk"}
+
+
+@pytest.mark.usefixtures("server")
+def test_a_search_trains_side_by_side_and_its_winner_is_reused(folders: Path) -> None:
+    vary = ("train.matrix_lr=[0.02, 10.0, 0.01]",)
+    rows = tune(vary=vary, rounds=2, at_once=2, profile=TOY, settings=("train.steps=20", "train.embedding_std=0.5"))
+    assert len(rows) == 5
+    assert sorted(row["settings"] for row in rows if row["minutes"] == "2")[0] == "train.matrix_lr=0.01"
+    assert {row["steps"] for row in rows if row["minutes"] == "2"} == {"20"}
+    trained = list((folders / "artifacts" / "train").glob("[0-9a-f]*"))
+    tune(vary=vary, rounds=2, at_once=2, profile=TOY, settings=("train.steps=20", "train.embedding_std=0.5"))
+    assert list((folders / "artifacts" / "train").glob("[0-9a-f]*")) == trained
+
+
+@pytest.mark.usefixtures("server", "folders")
+def test_a_search_refuses_wrong_settings_before_it_trains() -> None:
+    with pytest.raises(ConfigError, match="matrix_lr"):
+        tune(vary=("train.matrix_lr=[-1]",), profile=TOY)
 
 
 def test_parameters_are_typed_for_forms() -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from tinylm.config import parse
 from tinylm.corpus.tokens import TokenShard
 from tinylm.errors import ConfigError
-from tinylm.model import GPT
+from tinylm.model import GPT, compiled_features
 from tinylm.train import TrainConfig
 from tinylm.train.data import DocumentRows
 from tinylm.train.loss import next_token_loss
@@ -167,6 +167,18 @@ def test_flops_count_the_weights_of_products(tiny_run: Make) -> None:
     shape = tiny_run().shape
     weights = sum(p.numel() for name, p in GPT(shape).named_parameters() if p.ndim == 2 and "embed" not in name)
     assert flops_per_token(shape, 32) == 6 * (weights + shape.n_layers * 32 * 32)
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch's compiler warns about its own work
+def test_compiled_layers_have_the_gradients_of_plain_ones(tiny_run: Make) -> None:
+    model, rows = GPT(tiny_run().shape), torch.randint(320, (2, 17), generator=torch.manual_seed(3))
+    gradients = []
+    for features in (GPT.features, compiled_features()):
+        model.zero_grad()
+        next_token_loss(model, rows[:, :-1], rows[:, 1:], 16, features).backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    for plain, compiled in zip(*gradients, strict=True):
+        torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-6)
 
 
 def test_impossible_settings_name_the_field() -> None:

@@ -151,10 +151,15 @@ def bench_peers(
     out = Output(json_output)
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     folder = reports / f"{now}-peers"
-    told = run_peers(work_dir, environment, folder, terminal_progress(), presets=preset or PEER_PRESETS, rounds=rounds)
     page = folder / "peers.html"
-    render_peers(folder, page)
-    render_index(reports)
+    try:
+        told = run_peers(
+            work_dir, environment, folder, terminal_progress(), presets=preset or PEER_PRESETS, rounds=rounds
+        )
+    finally:
+        if (folder / "run.json").exists():  # of a stopped run, the rounds that are whole
+            render_peers(folder, page)
+            render_index(reports)
     for what, reason in told["missing"].items():
         out.line(f"not measured: {what}: {reason}")
     out.line(f"report  {page}")

@@ -10,6 +10,8 @@ from __future__ import annotations
 import bisect
 import json
 import logging
+import os
+import shutil
 import statistics
 import time
 from collections.abc import Callable
@@ -22,7 +24,7 @@ from torch import Tensor
 
 from tinylm.config import ModelConfig
 from tinylm.errors import ConfigError
-from tinylm.model import GPT
+from tinylm.model import GPT, compiled_features
 from tinylm.train.config import TrainConfig
 from tinylm.train.loss import next_token_loss
 from tinylm.train.optim import Optimizers
@@ -35,7 +37,7 @@ _log = logging.getLogger(__name__)
 _WARMUP_STEPS, _TIMED_STEPS, _TIMED_S = 2, 12, 3.0
 _SETTLE_SHARE = 0.1  # of the steps, between corrections of their number
 _MAX_STEPS = 1 << 40
-_COMPILE_MIN_S = 600.0  # compiling cost 40-55 s on two busy cores (2026-11) and gained a tenth at most
+_COMPILE_MIN_S = 900.0  # compiling takes 30 s on two cores the first time, 4 s later, and gains 5-15 % (2026-11)
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Plan:
     matmul_flops: float  # measured speed of a large matrix product of all workers, per second
     reasons: list[str] = field(default_factory=list)
     timed_s: dict[int, float] = field(default_factory=dict)  # row length → calibrated seconds of a step
+    compile_s: float = 0.0  # of the run's minutes, spent before the first step
     settled_step: int = 0  # where `schedule` was last corrected, and the seconds of training until then
     settled_s: float = 0.0
     settle_step: int = 0  # where it is corrected next; 0: no more
@@ -81,9 +84,9 @@ def make_plan(config: TrainConfig, shape: ModelConfig, processes: int) -> Plan:
     device = _device(config)
     bf16 = _wants_bf16(config, device)
     budget_s = config.minutes * 60
-    compiled = config.compile == "on" or (config.compile == "auto" and device == "cuda" and budget_s >= _COMPILE_MIN_S)
+    compiled = config.compile == "on" or (config.compile == "auto" and _repays_compiling(device, budget_s))
     cores = _cores(config)
-    workers = 1 if device == "cuda" or compiled else _workers(config, cores, processes)
+    workers = 1 if device == "cuda" else _workers(config, cores, processes)
     threads = max(1, cores // workers)
     reasons = [
         f"device {device}, {'bf16' if bf16 else 'f32'}: "
@@ -97,7 +100,12 @@ def make_plan(config: TrainConfig, shape: ModelConfig, processes: int) -> Plan:
     plan = Plan(given, device, bf16, compiled, workers, threads, processes, speed, reasons)
     if config.steps:
         return _because(plan, f"{config.steps} steps as asked")
+    started_s = time.perf_counter()
     plan = replace(plan, timed_s=_calibrate(config, shape, plan))
+    if compiled:  # a run's minutes pay for it
+        plan = replace(plan, compile_s=min(time.perf_counter() - started_s, budget_s / 2))
+        budget_s -= plan.compile_s
+        reasons.append(f"compiled and calibrated in {plan.compile_s:.0f} s of the {config.minutes:g} minutes")
     steps = _steps_within(budget_s, lambda steps: Schedule.of(steps, config).cost(0, steps, plan.timed_s), at_least=20)
     for reason in reasons:
         _log.info("plan: %s", reason)
@@ -110,7 +118,7 @@ def settle(plan: Plan, config: TrainConfig, step: int, elapsed_s: float) -> Plan
 
     Args: elapsed_s: seconds of training up to `step`.
     """
-    spent_s, left_s = elapsed_s - plan.settled_s, config.minutes * 60 - elapsed_s
+    spent_s, left_s = elapsed_s - plan.settled_s, config.minutes * 60 - plan.compile_s - elapsed_s
     pace = spent_s / plan.schedule.cost(plan.settled_step, step, plan.timed_s)
 
     def seconds_left(steps: int) -> float:
@@ -139,10 +147,8 @@ def _because(plan: Plan, reason: str) -> Plan:
 
 
 def loss_function(config: TrainConfig, plan: Plan) -> LossFunction:
-    """Return the loss of rows under the plan's precision; compiled, all but the head is one graph per row length."""
-    features: Callable[[GPT, Tensor], Tensor] = GPT.features
-    if plan.compiled:
-        features = torch.compile(features, dynamic=False)
+    """Return the loss of rows under the plan's precision, with compiled layers where the plan says so."""
+    features = compiled_features() if plan.compiled else GPT.features
 
     def loss(model: GPT, inputs: Tensor, targets: Tensor) -> Tensor:
         with torch.autocast(plan.device, torch.bfloat16, enabled=plan.bf16):
@@ -224,6 +230,12 @@ def _device(config: TrainConfig) -> str:
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ConfigError("device: 'cuda' asked, but PyTorch sees no GPU; use device 'auto' or 'cpu'")
     return "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _repays_compiling(device: str, budget_s: float) -> bool:
+    """Return whether a run is long enough, and, on a CPU, a C++ compiler there."""
+    compiler = device == "cuda" or shutil.which(os.environ.get("CXX", "g++")) is not None
+    return compiler and budget_s >= _COMPILE_MIN_S
 
 
 def _has_bf16(device: str) -> bool:

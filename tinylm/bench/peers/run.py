@@ -52,7 +52,7 @@ def run_peers(
     seed: int = 0,
     context: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Convert each preset for each engine, run the workloads in rounds, write the tables to `out_dir`.
+    """Convert each preset for each engine, run the workloads in rounds, write the tables to `out_dir` after each.
 
     Args: work_dir: where converted models are kept for the next time.
           peers_env: the peers' virtual environment.
@@ -61,29 +61,34 @@ def run_peers(
     """
     problems = _prepare(work_dir, peers_env, presets, progress)
     rng = np.random.Generator(np.random.Philox(seed))
-    cases = []
-    for repeat in range(rounds):
-        plan = [
-            _Case(engine, name, workload, repeat)
-            for engine in ENGINES
-            for name in presets
-            for workload in workloads
-            if engine.runs(workload.name)
-        ]
-        cases += [plan[i] for i in rng.permutation(len(plan)).tolist()]
-    rows = []
-    with progress.task("peers", total=len(cases), unit="cells") as task:
-        for position, case in enumerate(cases):
-            problem = problems.get((case.engine.name, case.preset))
-            rows.append(_row(case, position, {"error": problem} if problem else _measure(case, work_dir, peers_env)))
-            task.update(position + 1)
-    if not any(row["backend"] == "tinylm" and row["status"] == "ok" for row in rows):
-        raise StageError(f"peers: the native engine did not run: {rows[0]['error']}")
     facts = _facts(presets, rounds, seed, context or {})
     out_dir.mkdir(parents=True, exist_ok=True)
-    write_run(out_dir, facts, rows, {}, {})
+    rows: list[Row] = []
+    with progress.task("peers", total=rounds * len(_plan(presets, workloads, 0)), unit="cells") as task:
+        for repeat in range(rounds):
+            plan = _plan(presets, workloads, repeat)
+            for i in rng.permutation(len(plan)).tolist():
+                case = plan[i]
+                problem = problems.get((case.engine.name, case.preset))
+                result = {"error": problem} if problem else _measure(case, work_dir, peers_env)
+                rows.append(_row(case, len(rows), result))
+                task.update(len(rows))
+            write_run(out_dir, facts, rows, {}, {})  # whole rounds only: a stopped run compares like with like
+    if not any(row["backend"] == "tinylm" and row["status"] == "ok" for row in rows):
+        raise StageError(f"peers: the native engine did not run: {rows[0]['error']}")
     missing = {f"{engine} {name}": reason for (engine, name), reason in problems.items()}
     return {"run_id": facts["run_id"], "cells": len(rows), "missing": missing}
+
+
+def _plan(presets: Sequence[str], workloads: Sequence[Workload], repeat: int) -> list[_Case]:
+    """Return the cells of one round."""
+    return [
+        _Case(engine, name, workload, repeat)
+        for engine in ENGINES
+        for name in presets
+        for workload in workloads
+        if engine.runs(workload.name)
+    ]
 
 
 def _prepare(
