@@ -12,6 +12,8 @@ namespace {
 constexpr int64_t kLogitRows = 64;      // rows of logits held at once: 13 MB at V = 50,257
 constexpr int64_t kQueryTile = 16;      // prompt positions per attention call, so that threads share a long prompt
 constexpr int64_t kFusedChannels = 128; // feed-forward channels finished while they are in L1 and L2 (chosen)
+constexpr int64_t kDividedRows = 12;    // rows per thread from which each thread takes its own rows through a layer
+constexpr int64_t kAttentionCost = 3;   // a multiply-accumulate in attention, against one in a product (measured)
 constexpr int64_t kHeadChannels = 1024; // logits whose block maxima are taken while they are in L2 (chosen)
 
 // Floats between rows: an odd number of cache lines, or the rows of a tile would compete for the same few sets of L1.
@@ -44,6 +46,9 @@ Forward::Forward(const Weights& weights, Team& team, KvCache& cache, int64_t max
     for (const kernels::Matrix* matrix : {&layer.qkv, &layer.wo, &layer.up, &layer.down})
       prepared_bytes_ = std::max(prepared_bytes_, table_.row_bytes(matrix->type, matrix->k));
   prepared_bytes_ = std::max(prepared_bytes_, table_.row_bytes(weights.head.type, weights.head.k));
+  for (const kernels::Matrix* matrix : {&weights.layers[0].qkv, &weights.layers[0].wo, &weights.layers[0].up, &weights.layers[0].down})
+    row_macs_ += matrix->n * matrix->k;
+  parts_.resize(static_cast<size_t>(team.size()));
   for (int i : {0, 1}) prepared_[static_cast<size_t>(i)] = Pages(static_cast<size_t>(max_rows) * prepared_bytes_, false, "a replica's buffers");
   prepared_[2] = Pages(static_cast<size_t>(team.size()) * prepared_bytes_, false, "a replica's buffers");
   const int64_t per_position = c.position == PositionKind::rope         ? c.rotary_dim
@@ -70,7 +75,7 @@ void Forward::run(const std::vector<Segment>& segments, LogitSink& sink) {
 PartTicks Forward::take_ticks() { return std::exchange(ticks_, {}); }
 
 void Forward::plan(const std::vector<Segment>& segments) {
-  rows_.clear(), stores_.clear(), units_.clear(), logit_rows_.clear();
+  rows_.clear(), logit_rows_.clear();
   int64_t end = 0;
   for (const Segment& s : segments) {
     const int64_t first_row = static_cast<int64_t>(rows_.size());
@@ -78,15 +83,58 @@ void Forward::plan(const std::vector<Segment>& segments) {
       rows_.push_back({s.slot, s.first_position + i, s.tokens[i]});
       if (i >= s.count - s.logits) logit_rows_.push_back(first_row + i);
     }
-    const bool one_tile = s.count <= kQueryTile;
-    for (int64_t g = 0; g < config_.n_kv_heads; ++g) {
-      if (!one_tile) stores_.push_back({g, first_row, s.count});
-      for (int64_t i = 0; i < s.count; i += kQueryTile)
-        units_.push_back({s.slot, g, first_row + i, std::min(kQueryTile, s.count - i), s.first_position + i, one_tile});
-    }
     end = std::max(end, s.first_position + s.count);
   }
+  divide(segments);
+  int64_t first_row = 0;
+  for (const Segment& s : segments) {
+    plan_attention(s, first_row);
+    first_row += s.count;
+  }
   extend_positions(end);
+}
+
+// Parts of about equal work. A part begins with a segment or with a block of positions, whose words one thread writes.
+void Forward::divide(const std::vector<Segment>& segments) {
+  const int64_t rows = static_cast<int64_t>(rows_.size());
+  const int64_t parts = rows >= kDividedRows * team_.size() ? team_.size() : 1;
+  const auto cost = [this](const Row& row) { return row_macs_ + kAttentionCost * 2 * config_.q_width() * row.position; };
+  int64_t total = 0, done = 0, r = 0, part = 0;
+  for (const Row& row : rows_) total += cost(row);
+  parts_[0].begin = 0;
+  for (const Segment& s : segments)
+    for (int64_t i = 0; i < s.count; ++i, ++r) {
+      const bool boundary = i == 0 || (s.first_position + i) % kernels::kPositionBlock == 0;
+      if (boundary && part + 1 < parts && done >= total * (part + 1) / parts) {
+        parts_[static_cast<size_t>(part)].end = r;
+        parts_[static_cast<size_t>(++part)].begin = r;
+      }
+      done += cost(rows_[static_cast<size_t>(r)]);
+    }
+  parts_[static_cast<size_t>(part)].end = rows;
+  parts_in_use_ = static_cast<size_t>(part) + 1;
+  if (divided())
+    for (++part; part < team_.size(); ++part) parts_[static_cast<size_t>(part)].begin = parts_[static_cast<size_t>(part)].end = rows;
+  for (Part& each : parts_) each.stores.clear(), each.units.clear();
+  segment_divided_ = false;
+}
+
+void Forward::plan_attention(const Segment& s, int64_t first_row) {
+  const int64_t last_row = first_row + s.count;
+  const bool one_tile = s.count <= kQueryTile;
+  for (size_t p = 0; p < parts_in_use_; ++p) {
+    Part& part = parts_[p];
+    const int64_t begin = std::max(first_row, part.begin), end = std::min(last_row, part.end);
+    if (begin >= end) continue;
+    const bool whole = end - begin == s.count;
+    segment_divided_ |= !whole;
+    for (int64_t g = 0; g < config_.n_kv_heads; ++g) {
+      const bool fused = one_tile && whole;
+      if (!fused) part.stores.push_back({g, begin, end - begin});
+      for (int64_t r = begin; r < end; r += kQueryTile)
+        part.units.push_back({s.slot, g, r, std::min(kQueryTile, end - r), s.first_position + r - first_row, fused});
+    }
+  }
 }
 
 // Sinusoidal embeddings are the same angles as RoPE's over the whole width, sine and cosine interleaved.
@@ -106,48 +154,67 @@ void Forward::extend_positions(int64_t end) {
   }
 }
 
-void Forward::lap(int thread, Part part) {
+void Forward::lap(int thread, StepPart part) {
   if (thread != 0) return;
   const int64_t now = ticks();
   ticks_[static_cast<size_t>(part)] += now - last_tick_;
   last_tick_ = now;
 }
 
+// Calls body(row) for the rows that this thread is to prepare.
+template <typename Body>
+void Forward::over_rows(int thread, Body&& body) {
+  if (divided()) {
+    for (int64_t r = part_of(thread).begin; r < part_of(thread).end; ++r) body(r);
+  } else {
+    over(static_cast<int64_t>(rows_.size()), body);
+  }
+}
+
+// Calls body(i) for 0..count: all of them, of this thread's own part, or shared with the other threads.
+template <typename Body>
+void Forward::over(int64_t count, Body&& body) {
+  const auto run = [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) body(i);
+  };
+  if (divided()) run(0, count);
+  else team_.each(count, 1, run);
+}
+
 void Forward::work(int thread) {
   if (thread == 0) last_tick_ = ticks();
-  embed();
+  embed(thread);
   for (int64_t i = 0; i < config_.n_layers; ++i) layer(thread, i);
+  if (divided()) team_.meet();
   if (!logit_rows_.empty()) head(thread);
 }
 
-void Forward::embed() {
-  team_.each(static_cast<int64_t>(rows_.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      const Row& row = rows_[static_cast<size_t>(r)];
-      float* x = x_.row(r);
-      table_.unpack_row(weights_.embeddings, row.token, x);
-      const float* added = weights_.positions;
-      if (config_.position == PositionKind::sinusoidal) added = reinterpret_cast<const float*>(positions_.data());
-      if (added != nullptr) table_.add(x, added + row.position * config_.d_model, config_.d_model, x);
-    }
+void Forward::embed(int thread) {
+  over_rows(thread, [&](int64_t r) {
+    const Row& row = rows_[static_cast<size_t>(r)];
+    float* x = x_.row(r);
+    table_.unpack_row(weights_.embeddings, row.token, x);
+    const float* added = weights_.positions;
+    if (config_.position == PositionKind::sinusoidal) added = reinterpret_cast<const float*>(positions_.data());
+    if (added != nullptr) table_.add(x, added + row.position * config_.d_model, config_.d_model, x);
   });
 }
 
 void Forward::layer(int thread, int64_t index) {
   const LayerWeights& layer = weights_.layers[static_cast<size_t>(index)];
   const uint8_t* prepared = prepare_normed(thread, layer.attn_norm, layer.qkv, 0);
-  lap(thread, Part::rest);
-  multiply(layer.qkv, prepared, qkv_, false);
-  lap(thread, Part::gemm);
+  lap(thread, StepPart::rest);
+  multiply(thread, layer.qkv, prepared, qkv_, false);
+  lap(thread, StepPart::gemm);
   // With parallel residuals the feed-forward reads the layer's input, so it is prepared before attention adds to it.
   const uint8_t* early = nullptr;
   if (config_.parallel_residual) early = prepare_normed(thread, layer.mlp_norm, layer.up, 1);
   mix(layer, index, thread);
-  lap(thread, Part::attention);
+  lap(thread, StepPart::attention);
   prepared = prepare_plain(thread, mixed_, layer.wo);
-  lap(thread, Part::rest);
-  multiply(layer.wo, prepared, x_, true);
-  lap(thread, Part::gemm);
+  lap(thread, StepPart::rest);
+  multiply(thread, layer.wo, prepared, x_, true);
+  lap(thread, StepPart::gemm);
   feed_forward(thread, layer, early);
 }
 
@@ -156,8 +223,8 @@ void Forward::normalise(const NormWeights& norm, const float* x, float* y) const
   else table_.layernorm(x, norm.weight, norm.bias, config_.d_model, config_.norm_eps, y);
 }
 
-// A single row is prepared by every thread for itself: cheaper than meeting the others once more.
-const uint8_t* Forward::prepare_normed(int thread, const NormWeights& norm, const kernels::Matrix& matrix, int buffer) {
+// Returns the first row of this thread's part. A single row is prepared by every thread for itself: cheaper than meeting the others once more.
+const uint8_t* Forward::prepare_normed(int thread, const NormWeights& norm, const kernels::Matrix& matrix, size_t buffer) {
   const size_t row_bytes = table_.row_bytes(matrix.type, matrix.k);
   float* normed = normed_.row(thread);
   const auto prepare = [&](int64_t row, uint8_t* to) {
@@ -165,28 +232,27 @@ const uint8_t* Forward::prepare_normed(int thread, const NormWeights& norm, cons
     table_.prepare_row(matrix.type, normed, matrix.k, to);
   };
   if (alone() && buffer == 0) {
-    uint8_t* own = prepared_row(2, thread, prepared_bytes_);
+    uint8_t* own = own_row(thread);
     prepare(0, own);
     return own;
   }
-  team_.each(static_cast<int64_t>(rows_.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) prepare(r, prepared_row(buffer, r, row_bytes));
-  });
-  return prepared_row(buffer, 0, row_bytes);
+  const Part& part = part_of(thread);
+  over_rows(thread, [&](int64_t r) { prepare(r, prepared_row(buffer, part, r, row_bytes)); });
+  return prepared_row(buffer, part, part.begin, row_bytes);
 }
 
 const uint8_t* Forward::prepare_plain(int thread, const Buffer& from, const kernels::Matrix& matrix) {
   const size_t row_bytes = table_.row_bytes(matrix.type, matrix.k);
   if (alone()) {
-    uint8_t* own = prepared_row(2, thread, prepared_bytes_);
+    uint8_t* own = own_row(thread);
     table_.prepare_row(matrix.type, from.row(0), matrix.k, own);
     return own;
   }
-  team_.each(static_cast<int64_t>(rows_.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r)
-      table_.prepare_row(matrix.type, from.row(r), matrix.k, prepared_row(0, r, row_bytes));
+  const Part& part = part_of(thread);
+  over_rows(thread, [&](int64_t r) {
+    table_.prepare_row(matrix.type, from.row(r), matrix.k, prepared_row(0, part, r, row_bytes));
   });
-  return prepared_row(0, 0, row_bytes);
+  return prepared_row(0, part, part.begin, row_bytes);
 }
 
 // Channels per chunk: four chunks a thread even out a neighbour's interruptions.
@@ -195,28 +261,30 @@ int64_t Forward::grain(int64_t channels) const {
   return kernels::round_up(std::max<int64_t>(channels / (4 * team_.size()), 1), 2 * kernels::kLanes);
 }
 
-void Forward::multiply(const kernels::Matrix& matrix, const uint8_t* prepared, const Buffer& to, bool accumulate) {
-  team_.each(matrix.n, grain(matrix.n), [&](int64_t begin, int64_t end) {
-    table_.matmul(matrix, prepared, static_cast<int64_t>(rows_.size()), begin, end, to.row(0), to.stride, accumulate);
-  });
+void Forward::multiply(int thread, const kernels::Matrix& matrix, const uint8_t* prepared, const Buffer& to, bool accumulate) {
+  const Part& part = part_of(thread);
+  const auto product = [&](int64_t begin, int64_t end) {
+    table_.matmul(matrix, prepared, part.end - part.begin, begin, end, to.row(part.begin), to.stride, accumulate);
+  };
+  if (divided()) product(0, matrix.n);
+  else team_.each(matrix.n, grain(matrix.n), product);
 }
 
 // A prompt of many tiles is stored before any of them is attended to; whatever fits one tile is stored just before it is
 // read, while the lines are in L1.
 void Forward::mix(const LayerWeights& layer, int64_t index, int thread) {
-  if (!stores_.empty())
-    team_.each(static_cast<int64_t>(stores_.size()), 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        const Store& store = stores_[static_cast<size_t>(i)];
-        rotate_and_store(layer, index, store.kv_head, store.first_row, store.rows);
-      }
+  const Part& part = part_of(thread);
+  if (!part.stores.empty())
+    over(static_cast<int64_t>(part.stores.size()), [&](int64_t i) {
+      const Store& store = part.stores[static_cast<size_t>(i)];
+      rotate_and_store(layer, index, store.kv_head, store.first_row, store.rows);
     });
-  team_.each(static_cast<int64_t>(units_.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t u = begin; u < end; ++u) {
-      const Unit& unit = units_[static_cast<size_t>(u)];
-      if (unit.stores) rotate_and_store(layer, index, unit.kv_head, unit.first_row, unit.rows);
-      attend(index, u, thread);
-    }
+  if (segment_divided_) team_.meet();
+  const int64_t units = static_cast<int64_t>(part.units.size());
+  over(units, [&](int64_t u) {
+    const Unit& unit = part.units[static_cast<size_t>(u)];
+    if (unit.stores) rotate_and_store(layer, index, unit.kv_head, unit.first_row, unit.rows);
+    attend(index, unit, u + 1 < units ? &unit + 1 : nullptr, thread);
   });
 }
 
@@ -241,8 +309,8 @@ void Forward::rotate_and_store(const LayerWeights& layer, int64_t index, int64_t
   }
 }
 
-void Forward::attend(int64_t index, int64_t number, int thread) {
-  const Unit& unit = units_[static_cast<size_t>(number)];
+// `next`: the unit after this one, fetched meanwhile, or null.
+void Forward::attend(int64_t index, const Unit& unit, const Unit* next, int thread) {
   const int64_t D = config_.head_dim, group = config_.n_heads / config_.n_kv_heads;
   kernels::AttentionCall call{};
   call.kv = cache_.view(unit.slot, index, unit.kv_head);
@@ -256,9 +324,8 @@ void Forward::attend(int64_t index, int64_t number, int thread) {
   call.out = mixed_.row(unit.first_row) + unit.kv_head * group * D;
   call.out_stride = mixed_.stride;
   call.scratch = scratch_.row(thread);
-  if (static_cast<size_t>(number) + 1 < units_.size()) {
-    const Unit& next = units_[static_cast<size_t>(number) + 1];
-    const kernels::KvView view = cache_.view(next.slot, index, next.kv_head);
+  if (next != nullptr) {
+    const kernels::KvView view = cache_.view(next->slot, index, next->kv_head);
     call.next_k = view.k, call.next_v = view.v;
   }
   table_.attention(call);
@@ -267,28 +334,35 @@ void Forward::attend(int64_t index, int64_t number, int thread) {
 // `early`: the prepared input when attention did not change it (parallel residuals), else null.
 void Forward::feed_forward(int thread, const LayerWeights& layer, const uint8_t* early) {
   const uint8_t* prepared = early != nullptr ? early : prepare_normed(thread, layer.mlp_norm, layer.up, 0);
-  lap(thread, Part::rest);
-  const int64_t F = config_.d_ff, rows = static_cast<int64_t>(rows_.size()), up_row = weights_.up_row;
-  const int64_t chunk = team_.size() == 1 ? kFusedChannels : std::min(kFusedChannels, grain(F));
-  team_.each(F, chunk, [&](int64_t begin, int64_t end) {
+  lap(thread, StepPart::rest);
+  const Part& part = part_of(thread);
+  const int64_t F = config_.d_ff, rows = part.end - part.begin, up_row = weights_.up_row;
+  const auto channels = [&](int64_t begin, int64_t end) {
     const int64_t gate_end = up_row ? kernels::round_up(end, kernels::kLanes) : end;  // into the padding before up_row
-    table_.matmul(layer.up, prepared, rows, begin, gate_end, up_.row(0), up_.stride, false);
-    if (up_row) table_.matmul(layer.up, prepared, rows, up_row + begin, up_row + end, up_.row(0), up_.stride, false);
-    for (int64_t r = 0; r < rows; ++r) {
+    float* to = up_.row(part.begin);
+    table_.matmul(layer.up, prepared, rows, begin, gate_end, to, up_.stride, false);
+    if (up_row) table_.matmul(layer.up, prepared, rows, up_row + begin, up_row + end, to, up_.stride, false);
+    for (int64_t r = part.begin; r < part.end; ++r) {
       float* hidden = up_.row(r) + begin;
       table_.activate(config_.activation, hidden, up_row ? hidden + up_row : nullptr, end - begin, hidden);
     }
-  });
-  lap(thread, Part::gemm);
+  };
+  if (divided()) {
+    for (int64_t begin = 0; begin < F; begin += kFusedChannels) channels(begin, std::min(begin + kFusedChannels, F));
+  } else {
+    team_.each(F, team_.size() == 1 ? kFusedChannels : std::min(kFusedChannels, grain(F)), channels);
+  }
+  lap(thread, StepPart::gemm);
   prepared = prepare_plain(thread, up_, layer.down);
-  lap(thread, Part::rest);
-  multiply(layer.down, prepared, x_, true);
-  lap(thread, Part::gemm);
+  lap(thread, StepPart::rest);
+  multiply(thread, layer.down, prepared, x_, true);
+  lap(thread, StepPart::gemm);
 }
 
 void Forward::head(int thread) {
   const kernels::Matrix& matrix = weights_.head;
   const size_t row_bytes = table_.row_bytes(matrix.type, matrix.k);
+  uint8_t* prepared = prepared_[0].data();
   const int64_t V = config_.vocab_size, total = static_cast<int64_t>(logit_rows_.size());
   for (int64_t tile = 0; tile < total; tile += kLogitRows) {
     const int64_t rows = std::min(kLogitRows, total - tile);
@@ -296,23 +370,23 @@ void Forward::head(int thread) {
     team_.each(rows, 1, [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
         normalise(weights_.norm, x_.row(logit_rows_[static_cast<size_t>(tile + r)]), normed);
-        table_.prepare_row(matrix.type, normed, matrix.k, prepared_row(0, r, row_bytes));
+        table_.prepare_row(matrix.type, normed, matrix.k, prepared + static_cast<size_t>(r) * row_bytes);
       }
     });
-    lap(thread, Part::rest);
+    lap(thread, StepPart::rest);
     team_.each(V, std::min(kHeadChannels, kernels::round_up(grain(V), kernels::kMaximaBlock)), [&](int64_t begin, int64_t end) {
-      table_.matmul(matrix, prepared_row(0, 0, row_bytes), rows, begin, end, logits_.row(0), logits_.stride, false);
+      table_.matmul(matrix, prepared, rows, begin, end, logits_.row(0), logits_.stride, false);
       for (int64_t r = 0; r < rows; ++r) {
         float* logits = logits_.row(r) + begin;
         if (config_.logit_softcap > 0) table_.softcap(logits, end - begin, config_.logit_softcap);
         table_.block_max(logits, end - begin, maxima_.row(r) + begin / kernels::kMaximaBlock);
       }
     });
-    lap(thread, Part::head);
+    lap(thread, StepPart::head);
     team_.each(rows, 1, [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) sink_->take(thread, tile + r, logits_.row(r), maxima_.row(r));
     });
-    lap(thread, Part::sampling);
+    lap(thread, StepPart::sampling);
   }
 }
 

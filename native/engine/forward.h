@@ -1,4 +1,5 @@
 // One forward pass of the model over a ragged batch: any mix of prompt chunks and single new tokens.
+// Threads share few rows channel by channel; many rows are divided among them, and meet in attention and head alone.
 // Must not know: requests, sampling, files. Every row's result depends on its own tokens alone.
 #pragma once
 
@@ -27,7 +28,7 @@ class LogitSink {
   virtual void take(int thread, int64_t row, float* logits, float* maxima) = 0;
 };
 
-enum class Part { gemm, attention, head, sampling, rest };
+enum class StepPart { gemm, attention, head, sampling, rest };
 using PartTicks = std::array<int64_t, 5>;
 
 class Forward {
@@ -54,9 +55,10 @@ class Forward {
     int64_t slot, kv_head, first_row, rows, first_position;
     bool stores;  // first puts its rows into the cache
   };
-  struct Prepared {
-    const uint8_t* rows;
-    size_t stride;
+  struct Part {  // what one thread does of a step whose rows are divided, or all threads together of one whose are not
+    int64_t begin, end;  // rows
+    std::vector<Store> stores;
+    std::vector<Unit> units;
   };
   struct Buffer {
     Pages pages;
@@ -65,25 +67,36 @@ class Forward {
   };
 
   void plan(const std::vector<Segment>& segments);
+  void divide(const std::vector<Segment>& segments);
+  void plan_attention(const Segment& segment, int64_t first_row);
   void extend_positions(int64_t end);
   void work(int thread);
-  void embed();
+  void embed(int thread);
   void layer(int thread, int64_t index);
   void mix(const LayerWeights& layer, int64_t index, int thread);
   void feed_forward(int thread, const LayerWeights& layer, const uint8_t* prepared);
   void head(int thread);
   void rotate_and_store(const LayerWeights& layer, int64_t index, int64_t kv_head, int64_t first_row, int64_t rows);
-  void attend(int64_t index, int64_t number, int thread);
-  const uint8_t* prepare_normed(int thread, const NormWeights& norm, const kernels::Matrix& matrix, int buffer);
+  void attend(int64_t index, const Unit& unit, const Unit* next, int thread);
+  const uint8_t* prepare_normed(int thread, const NormWeights& norm, const kernels::Matrix& matrix, size_t buffer);
   const uint8_t* prepare_plain(int thread, const Buffer& from, const kernels::Matrix& matrix);
   void normalise(const NormWeights& norm, const float* x, float* y) const;
-  void multiply(const kernels::Matrix& matrix, const uint8_t* prepared, const Buffer& to, bool accumulate);
+  void multiply(int thread, const kernels::Matrix& matrix, const uint8_t* prepared, const Buffer& to, bool accumulate);
+  const Part& part_of(int thread) const { return parts_[divided() ? static_cast<size_t>(thread) : 0]; }
+  bool divided() const { return parts_in_use_ > 1; }
+  template <typename Body>
+  void over_rows(int thread, Body&& body);
+  template <typename Body>
+  void over(int64_t count, Body&& body);
   int64_t grain(int64_t channels) const;
-  uint8_t* prepared_row(int buffer, int64_t row, size_t row_bytes) const {
-    return prepared_[static_cast<size_t>(buffer)].data() + static_cast<size_t>(row) * row_bytes;
+  // The rows of a part lie close together; parts lie so far apart that none reaches into the next, however long a row is.
+  uint8_t* prepared_row(size_t buffer, const Part& part, int64_t row, size_t row_bytes) const {
+    return prepared_[buffer].data() + static_cast<size_t>(part.begin) * prepared_bytes_ +
+           static_cast<size_t>(row - part.begin) * row_bytes;
   }
+  uint8_t* own_row(int thread) const { return prepared_[2].data() + static_cast<size_t>(thread) * prepared_bytes_; }
   bool alone() const { return rows_.size() == 1 && team_.size() > 1; }
-  void lap(int thread, Part part);
+  void lap(int thread, StepPart part);
 
   const Weights& weights_;
   const Config& config_;
@@ -94,8 +107,10 @@ class Forward {
   LogitSink* sink_ = nullptr;
 
   std::vector<Row> rows_;
-  std::vector<Store> stores_;
-  std::vector<Unit> units_;
+  std::vector<Part> parts_;  // one per thread
+  size_t parts_in_use_ = 1;
+  bool segment_divided_ = false;  // some segment's rows belong to two parts
+  int64_t row_macs_ = 0;          // multiply-accumulates of a row in the products of one layer
   std::vector<int64_t> logit_rows_;
 
   Buffer x_, qkv_, mixed_, up_, logits_, maxima_, normed_, scratch_;  // the last two: one row per thread

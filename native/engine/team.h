@@ -46,6 +46,11 @@ class Team {
     barrier();
   }
 
+  // Inside a job, called by every thread: waits for the others.
+  void meet() {
+    if (size_ > 1) barrier();
+  }
+
  private:
   enum class Start { wait, go, off };
 

@@ -62,7 +62,8 @@ std::vector<std::shared_ptr<Request>> some_requests() {
   std::vector<std::shared_ptr<Request>> all;
   for (uint64_t i = 0; i < 24; ++i) {
     std::vector<int32_t> tokens{1};
-    for (size_t n = 0; n < 1 + i % 13; ++n) tokens.push_back(static_cast<int32_t>(i % 3 ? random() % 60 : 3 + n));
+    // Some are long enough to be divided between threads.
+    for (size_t n = 0; n < 1 + i % 13 + (i % 5 ? 0 : 14); ++n) tokens.push_back(static_cast<int32_t>(i % 3 ? random() % 60 : 3 + n));
     all.push_back(request(tokens, 12, i));
   }
   return all;

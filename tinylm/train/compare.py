@@ -1,8 +1,8 @@
 """Our recipe against a plain GPT-2 recipe: same text, tokenizer, judge, machine and minutes, runs interleaved.
 
 The question: does our recipe reach the plain one's bits per byte in half the time? The plain recipe gets its
-best of five learning rates, tuned at its full budget's schedule, and everything of ours that is not recipe:
-workers, chunked loss, precision. Run by `make bench-training`.
+best of five learning rates and then of three batch sizes, tuned at its full budget's schedule, and everything of
+ours that is not recipe: workers, chunked loss, precision. Run by `make bench-training`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ __all__ = ["Comparison", "compare_recipes", "plain_gpt2"]
 
 _log = logging.getLogger(__name__)
 RATES = (0.001, 0.002, 0.004, 0.008, 0.016)
+BATCHES_TOKENS = (4096, 2048, 1024)  # rates are tuned with the first
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Comparison:
     minutes: float
     seed: int
     rate: float
+    batch_tokens: int
     bits_per_byte: float
     steps: int
     tokens_per_s: float
@@ -44,7 +46,7 @@ class Comparison:
     load: float  # the machine's one-minute load average at the end: a busy machine spoils the row
 
 
-def plain_gpt2(minutes: float, rate: float, seed: int) -> TrainConfig:
+def plain_gpt2(minutes: float, rate: float, seed: int, batch_tokens: int = BATCHES_TOKENS[0]) -> TrainConfig:
     """Return the rival: GPT-2's layout at our width and depth, AdamW, warm-up, decay, clipping; nothing of ours."""
     ours = preset("story")
     shape = ModelConfig(
@@ -80,35 +82,44 @@ def plain_gpt2(minutes: float, rate: float, seed: int) -> TrainConfig:
         short_context=0,
         zero_projections=False,
         embedding_std=0.02,
-        batch_tokens=4096,
+        batch_tokens=batch_tokens,
     )
 
 
 def compare_recipes(
     tokens_dir: Path, out_dir: Path, minutes: float, seeds: Sequence[int], progress: ProgressReporter
 ) -> list[Comparison]:
-    """Return all runs: the rival's rates, then rival and ours (full and half time) in turn for each seed.
+    """Return all runs: the rival's rates and batch sizes, then rival and ours (full and half time) for each seed.
 
     Finished runs in `out_dir` are kept, so a stopped comparison goes on. Writes comparison.json there.
     """
-    runs = [_run("plain", plain_gpt2(minutes, rate, seeds[0]), tokens_dir, out_dir, progress) for rate in RATES]
-    best = min(runs, key=lambda run: run.bits_per_byte).rate
+
+    def run(name: str, config: TrainConfig) -> Comparison:
+        return _run(name, config, tokens_dir, out_dir, progress)
+
+    def quality(done: Comparison) -> float:
+        return done.bits_per_byte
+
+    runs = [run("plain", plain_gpt2(minutes, rate, seeds[0])) for rate in RATES]
+    rate = min(runs, key=quality).rate
+    runs += [run("plain", plain_gpt2(minutes, rate, seeds[0], batch)) for batch in BATCHES_TOKENS]
+    best = min(runs, key=quality)
     for seed in seeds:
-        plain = plain_gpt2(minutes, best, seed)
+        plain = plain_gpt2(minutes, best.rate, seed, best.batch_tokens)
         ours = [TrainConfig(preset="story", minutes=share * minutes, seed=seed) for share in (1.0, 0.5)]
-        for name, config in (("ours", ours[0]), ("plain", plain), ("ours", ours[1])):
-            runs.append(_run(name, config, tokens_dir, out_dir, progress))
+        runs += [run("ours", ours[0]), run("plain", plain), run("ours", ours[1])]
     runs = list(dict.fromkeys(runs))
     for line in summary_lines(runs, minutes, best):
         _log.info("%s", line)
-    write_json(out_dir / "comparison.json", {"runs": [asdict(run) for run in runs]})
+    write_json(out_dir / "comparison.json", {"runs": [asdict(each) for each in runs]})
     return runs
 
 
-def summary_lines(runs: Sequence[Comparison], minutes: float, rate: float) -> list[str]:
-    """Return mean and spread over seeds of each recipe and budget, and the verdict."""
+def summary_lines(runs: Sequence[Comparison], minutes: float, best: Comparison) -> list[str]:
+    """Return mean and spread over seeds of each recipe and budget, and the verdict; `best`: the rival's settings."""
+    tuned = (best.recipe, best.rate, best.batch_tokens)
     groups = {
-        "plain": [run.bits_per_byte for run in runs if run.recipe == "plain" and run.rate == rate],
+        "plain": [run.bits_per_byte for run in runs if (run.recipe, run.rate, run.batch_tokens) == tuned],
         "ours": [run.bits_per_byte for run in runs if run.recipe == "ours" and run.minutes == minutes],
         "ours, half the time": [run.bits_per_byte for run in runs if run.recipe == "ours" and run.minutes < minutes],
     }
@@ -123,7 +134,7 @@ def summary_lines(runs: Sequence[Comparison], minutes: float, rate: float) -> li
 
 
 def _run(name: str, config: TrainConfig, tokens_dir: Path, out_dir: Path, progress: ProgressReporter) -> Comparison:
-    folder = out_dir / f"{name}-{config.minutes:g}m-{config.matrix_lr:g}-seed{config.seed}"
+    folder = out_dir / f"{name}-{config.minutes:g}m-{config.matrix_lr:g}-batch{config.batch_tokens}-seed{config.seed}"
     done = folder / "comparison.json"
     if done.is_file():
         return Comparison(**json.loads(done.read_text()))
@@ -134,6 +145,7 @@ def _run(name: str, config: TrainConfig, tokens_dir: Path, out_dir: Path, progre
         minutes=config.minutes,
         seed=config.seed,
         rate=config.matrix_lr,
+        batch_tokens=config.batch_tokens,
         bits_per_byte=summary["valid_bits_per_byte"],
         steps=summary["steps"],
         tokens_per_s=summary["tokens_per_s"],
