@@ -10,7 +10,6 @@ from __future__ import annotations
 import bisect
 import json
 import logging
-import os
 import shutil
 import statistics
 import time
@@ -234,7 +233,7 @@ def _device(config: TrainConfig) -> str:
 
 def _repays_compiling(device: str, budget_s: float) -> bool:
     """Return whether a run is long enough, and, on a CPU, a C++ compiler there."""
-    compiler = device == "cuda" or shutil.which(os.environ.get("CXX", "g++")) is not None
+    compiler = device == "cuda" or shutil.which("g++") is not None
     return compiler and budget_s >= _COMPILE_MIN_S
 
 
