@@ -16,6 +16,7 @@ PEERS := torch==2.13.0 transformers<5 sentencepiece protobuf ctranslate2 openvin
 NATIVE := setup.py $(shell find native -name '*.cpp' -o -name '*.h' -o -name '*.inl')
 INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
+DATABASE := $(VENV)/.database
 
 .DEFAULT_GOAL := help
 .PHONY: help install run up test pytest lint types native cli native-test bench bench-smoke bench-peers bench-training fmt constraints clean
@@ -33,7 +34,12 @@ $(BUILT): $(NATIVE) | $(INSTALLED)
 	$(PYTHON) setup.py --quiet build_ext --inplace
 	@touch $@
 
-install: $(INSTALLED) $(BUILT)  ## Make the environment and build the C++ extension
+# Prefect's own, made once: 300 migrations that `tinylm up` and the first flow would else wait for.
+$(DATABASE): $(INSTALLED)
+	@$(PYTHON) -m prefect --no-prompt server database upgrade --yes >/dev/null
+	@touch $@
+
+install: $(INSTALLED) $(BUILT) $(DATABASE)  ## Make the environment, build the C++ extension, make Prefect's database
 
 run: install  ## Run the flow: text to stories and report (PROFILE= CORPUS= VALID= ARGS=)
 	@$(PYTHON) -m flows pipeline --profile '$(PROFILE)' $(CORPUS:%=--corpus '%') $(VALID:%=--valid '%') $(ARGS)

@@ -29,6 +29,8 @@ SHAPE = ModelConfig(vocab_size=259, context_length=64, n_layers=2, n_heads=2, n_
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Run every command in an empty folder, and leave the process's signal handlers as they were."""
     monkeypatch.chdir(tmp_path)
+    for name in ("TINYLM_ARTIFACTS", "TINYLM_REPORTS"):
+        monkeypatch.delenv(name, raising=False)
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in before.items():

@@ -16,8 +16,8 @@ from tinylm.prefect_processes import PrefectProcesses, api_url, free_port, prefe
 
 root, how = Path(sys.argv[1]), sys.argv[2]
 processes = PrefectProcesses(root, prefect_environment(root, os.environ) | {"PREFECT_API_URL": api_url(free_port())})
-getattr(processes, how)("child", "server", "start", "--port", str(free_port()))
-print(processes.children["child"].pid, flush=True)
+getattr(processes, how)("server", "server", "start", "--port", str(free_port()))
+print(processes.children["server"].pid, flush=True)
 time.sleep(60)
 """
 
