@@ -16,10 +16,11 @@ from tinylm.corpus.tokens import TokenShard
 from tinylm.errors import ConfigError
 from tinylm.model import GPT, compiled_features
 from tinylm.train import TrainConfig
+from tinylm.train import plan as plan_module
 from tinylm.train.data import DocumentRows
 from tinylm.train.loss import next_token_loss
 from tinylm.train.optim import AdamW, Group, Muon, orthogonalise
-from tinylm.train.plan import Plan, flops_per_token, settle
+from tinylm.train.plan import Plan, flops_per_token, make_plan, settle
 from tinylm.train.schedule import Schedule
 from tinylm.train.workers import GradientWorkers
 
@@ -161,6 +162,33 @@ def test_the_run_fits_its_minutes_however_wrong_the_calibration_was(tiny_run: Ma
             plan = Plan.from_json(settle(plan, config, step, elapsed_s).to_json())
     assert 57 < elapsed_s < 66
     assert "1.20 times as long as calibrated" in plan.reasons[-1]
+
+
+def test_a_run_s_minutes_pay_for_compiling(tiny_run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed_s = {8: 0.01, 16: 0.01, 32: 0.01}
+    clock = iter((100.0, 112.0))  # before and after compiling and calibrating
+    monkeypatch.setattr(plan_module, "_calibrate", lambda *_: timed_s)
+    monkeypatch.setattr(plan_module, "measure_speed", lambda *_: 1e9)
+    monkeypatch.setattr(plan_module.time, "perf_counter", lambda: next(clock))
+    config = tiny_run(steps=0, minutes=1.0, short_context=8, compile="on")
+    plan = make_plan(config, config.shape, 1)
+    assert plan.compiled
+    assert plan.compile_s == 12.0
+    assert plan.steps == pytest.approx((60 - 12) / 0.01, rel=0.01)
+    elapsed_s = plan.settle_step * 0.01
+    assert settle(plan, config, plan.settle_step, elapsed_s).steps == pytest.approx(plan.steps, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "compiler", "compiled"), [(15.0, "/bin/g++", True), (14.9, "/bin/g++", False), (15.0, None, False)]
+)
+def test_long_runs_compile_where_a_compiler_is(
+    minutes: float, compiler: str | None, compiled: bool, tiny_run: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_module, "_calibrate", lambda *_: {8: 0.01, 16: 0.01, 32: 0.01})
+    monkeypatch.setattr(plan_module.shutil, "which", lambda _: compiler)
+    config = tiny_run(steps=0, minutes=minutes, short_context=8, device="cpu")
+    assert make_plan(config, config.shape, 1).compiled is compiled
 
 
 def test_flops_count_the_weights_of_products(tiny_run: Make) -> None:

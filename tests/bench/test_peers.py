@@ -1,0 +1,73 @@
+"""Rounds over other engines: what a stopped comparison leaves, what an engine that cannot run becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tinylm.bench.peers import run as peers
+from tinylm.bench.store import read_run
+from tinylm.errors import StageError
+from tinylm.progress import NullProgress
+
+PRESET = "llama-8m"
+WORKLOADS = peers.WORKLOADS[:1]
+ANSWER = {"tokens": 200, "seconds": 0.5, "load_s": 0.1, "start_s": 0.4, "peak_rss_bytes": 1 << 20}
+
+
+@pytest.fixture
+def measure(monkeypatch: pytest.MonkeyPatch) -> Callable[[Iterator[Any]], None]:
+    """Return what makes the next cells answer, or raise, what an iterator says; no engine is started."""
+
+    def answer_with(answers: Iterator[Any]) -> None:
+        def run(*_: object) -> Any:
+            answer = next(answers)
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+
+        monkeypatch.setattr(peers, "_measure", run)
+        monkeypatch.setattr(peers, "_prepare", lambda *_: {("llama.cpp", PRESET): "not installed"})
+
+    return answer_with
+
+
+def compare(folder: Path, rounds: int) -> dict[str, Any]:
+    return peers.run_peers(
+        folder / "models",
+        folder / "env",
+        folder / "run",
+        NullProgress(),
+        presets=[PRESET],
+        rounds=rounds,
+        workloads=WORKLOADS,
+    )
+
+
+def test_a_stopped_comparison_leaves_its_whole_rounds(measure: Callable[..., None], tmp_path: Path) -> None:
+    of_a_round = len(peers._plan([PRESET], WORKLOADS, 0))
+    measured = of_a_round - 1  # the missing engine is not started
+    measure(iter([ANSWER] * (measured + 1) + [KeyboardInterrupt()]))
+    with pytest.raises(KeyboardInterrupt):
+        compare(tmp_path, rounds=2)
+    cells = read_run(tmp_path / "run").cells
+    assert len(cells) == of_a_round
+    assert {cell["repeat"] for cell in cells} == {0}
+
+
+def test_an_engine_that_is_missing_is_a_row_with_the_reason(measure: Callable[..., None], tmp_path: Path) -> None:
+    measure(iter(lambda: ANSWER, None))
+    told = compare(tmp_path, rounds=1)
+    assert told["missing"] == {f"llama.cpp {PRESET}": "not installed"}
+    cells = read_run(tmp_path / "run").cells
+    assert [cell["error"] for cell in cells if cell["backend"] == "llama.cpp"] == ["not installed"]
+    assert {cell["tokens_per_s"] for cell in cells if cell["status"] == "ok"} == {400.0}
+
+
+def test_no_figure_without_our_own_engine(measure: Callable[..., None], tmp_path: Path) -> None:
+    measure(iter(lambda: {"error": "no such file"}, None))
+    with pytest.raises(StageError, match="no such file"):
+        compare(tmp_path, rounds=1)
