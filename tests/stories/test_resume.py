@@ -21,7 +21,7 @@ from kill_job import digests, kill_and_compare
 from tinylm.config import GenerateOptions
 from tinylm.engine import Completion
 from tinylm.errors import ConfigError, DataError, StageError
-from tinylm.stories import GenerateJob, generate_file, job_lock, run_range, start_job
+from tinylm.stories import GenerateJob, finish_job, generate_file, job_lock, missing_shards, run_range, start_job
 
 OUTPUTS = ["shards", "stories.parquet", "stories.jsonl", "stories.csv", "stories.txt"]
 
@@ -191,6 +191,18 @@ def test_other_model_and_other_prompts_are_refused(tmp_path: Path) -> None:
     prompts.write_bytes(prompts.read_bytes().replace(b"Story 7\n", b"Story 8\n"))
     with pytest.raises(ConfigError, match=r"inputs\.0\.sha256"):
         generate_file(job, engine=FakeEngine())
+
+
+def test_nothing_stays_of_a_worker_that_was_killed_while_others_went_on(
+    tmp_path: Path, expected: Callable[..., dict[str, str]]
+) -> None:
+    wanted, job, engine = expected("shards"), job_for(tmp_path), FakeEngine()
+    with job_lock(job):
+        plan = start_job(job, engine)
+        (Path(job.output) / ".part-00001.parquet.tmp-1-abcdef").write_bytes(b"half a shard")
+        run_range(plan, missing_shards(plan), engine)
+        finish_job(plan)
+    assert digests(tmp_path / "out") == wanted
 
 
 def test_worker_with_another_model_version_or_file_is_refused(tmp_path: Path) -> None:

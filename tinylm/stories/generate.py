@@ -133,7 +133,7 @@ def run_range(
 
 
 def finish_job(plan: JobPlan) -> RangeSummary:
-    """Publish the output once every shard is there, and return the whole job's counts.
+    """Publish the output once every shard is there, and return the whole job's counts; call it under `job_lock`.
 
     Raises: StageError naming shards that are missing.
     """
@@ -147,6 +147,7 @@ def finish_job(plan: JobPlan) -> RangeSummary:
         missing = next(number for number in range(plan.n_shards) if number not in done)
         raise StageError(f"{plan.n_shards - len(done)} of {plan.n_shards} shards are missing, first {missing}")
     total = sum((done[number] for number in sorted(done)), RangeSummary())
+    storage.sweep()  # what a killed worker had begun, while others went on
     with _full_disk_told(plan):
         publish_output(plan, storage, total)
     return total
