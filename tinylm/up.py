@@ -88,7 +88,7 @@ def _start(parts: PrefectProcesses, port: int, say: Say) -> None:
     _prepare_server(parts, say)
     parts.finish("deployments", DEPLOY_LIMIT_S)
     # Not before: the polls of a worker write, SQLite then turns a deployment's request away, and Prefect tries it
-    # again after 2 s or more (2026-11: six deployments took 2.5 s without the worker, 3 to 12 s beside it).
+    # again after 2 s or more (2026-11: six deployments took 3 to 5 s without the worker, 4 to 12 s beside it).
     parts.go("worker")
     parts.wait("worker", lambda: _worker_is_online(parts.url), WORKER_LIMIT_S)
     names = sorted(deployment["name"] for deployment in api(parts.url, "/deployments/filter", {}))
