@@ -69,6 +69,7 @@ class ModelConfig(Config):
     bias: bool = False
     tied_embeddings: bool = True
     qk_norm: bool = False
+    value_embeddings: bool = Field(False, description="each layer adds a learned vector of the token to its value")
     logit_softcap: Annotated[float, Field(ge=0)] = Field(0.0, description="0: off; else c * tanh(logits / c)")
     rope_theta: Annotated[float, Field(gt=0)] = 10_000.0
     rotary_fraction: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="leading share of a head rotated")

@@ -76,9 +76,9 @@ class GPT(nn.Module):
         rotation = (self.get_buffer("rope_cos")[start:stop], self.get_buffer("rope_sin")[start:stop])
         for index, layer in enumerate(self.layers):
             if self.checkpoint_activations and self.training:
-                x = checkpoint(call, layer, x, rotation, cache, index, use_reentrant=False)
+                x = checkpoint(call, layer, x, tokens, rotation, cache, index, use_reentrant=False)
             else:
-                x = call(layer, x, rotation, cache, index)
+                x = call(layer, x, tokens, rotation, cache, index)
         return self.norm(x)  # type: ignore[no-any-return]
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -102,8 +102,10 @@ class _Layer(nn.Module):
         self.mlp_norm = _norm(config, config.d_model)
         self.mlp = _FeedForward(config)
 
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], cache: Cache | None, index: int) -> Tensor:
-        attended = self.attn(self.attn_norm(x), rotation, cache, index)
+    def forward(
+        self, x: Tensor, tokens: Tensor, rotation: tuple[Tensor, Tensor], cache: Cache | None, index: int
+    ) -> Tensor:
+        attended = self.attn(self.attn_norm(x), tokens, rotation, cache, index)
         if self.parallel:
             return x + attended + self.mlp(self.mlp_norm(x))  # type: ignore[no-any-return]
         x = x + attended
@@ -122,12 +124,18 @@ class _Attention(nn.Module):
         if config.qk_norm:
             self.q_norm = nn.RMSNorm(D, eps=config.norm_eps)
             self.k_norm = nn.RMSNorm(D, eps=config.norm_eps)
+        if config.value_embeddings:
+            self.value_embeddings = nn.Embedding(config.vocab_size, G * D)
 
-    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], cache: Cache | None, index: int) -> Tensor:
+    def forward(
+        self, x: Tensor, tokens: Tensor, rotation: tuple[Tensor, Tensor], cache: Cache | None, index: int
+    ) -> Tensor:
         config = self.config
         B, T, _ = x.shape
         H, G, D = config.n_heads, config.n_kv_heads, config.head_width
         q, k, v = self.wq(x).view(B, T, H, D), self.wk(x).view(B, T, G, D), self.wv(x).view(B, T, G, D)
+        if config.value_embeddings:
+            v = v + self.value_embeddings(tokens).view(B, T, G, D)
         if config.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         if config.position == "rope":
@@ -235,7 +243,7 @@ def initialise(model: GPT, *, zero_projections: bool = False, embedding_std: flo
             parameter.zero_()
         elif name.endswith("norm.weight"):
             parameter.fill_(1.0)
-        elif name.endswith("embeddings.weight"):
+        elif name.endswith(("tok_embeddings.weight", "pos_embeddings.weight")):
             parameter.normal_(std=embedding_std)
         elif zero_projections and name.endswith(("wo.weight", "w_down.weight", "head.weight")):
             parameter.zero_()

@@ -24,7 +24,7 @@ __all__ = ["ModelSummary", "TensorError", "quantize_int4", "quantize_int8", "wri
 Floats = npt.NDArray[np.float32]
 _CHUNK_WEIGHTS = 1 << 21  # weights handled at once, so that temporaries stay small
 # What int4 models keep at int8: rounding here costs most and a lookup reads one row (docs/ENGINE.md).
-_KEPT_INT8 = frozenset({"tok_embeddings.weight", "head.weight"})
+_KEPT_INT8 = ("embeddings.weight", "head.weight")
 # int4 steps to try, as the integer that a group's largest weight becomes (chosen; -8 is llama.cpp's Q4_0).
 _INT4_TRIALS = (-8.0, -7.4, -6.8, 7.0, 7.45, 6.5)
 
@@ -82,7 +82,9 @@ def write_model(
         if not is_matrix(name, shape) or precision == "f32":
             stored[name] = values
         else:
-            parts, error = _store(name, values, "int8" if precision == "int4" and name in _KEPT_INT8 else precision)
+            parts, error = _store(
+                name, values, "int8" if precision == "int4" and name.endswith(_KEPT_INT8) else precision
+            )
             stored |= parts
             errors.append(error)
     header = ModelHeader(config, precision, tokenizer_kind, bos_id, eos_id, add_bos, dict(provenance))

@@ -38,6 +38,8 @@ def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         if config.qk_norm:
             shapes[f"layers.{layer}.attn.q_norm.weight"] = (D,)
             shapes[f"layers.{layer}.attn.k_norm.weight"] = (D,)
+        if config.value_embeddings:
+            shapes[f"layers.{layer}.attn.value_embeddings.weight"] = (V, G * D)
     shapes |= _norm_shapes(config, "norm")
     if not config.tied_embeddings:
         shapes["head.weight"] = (V, C)

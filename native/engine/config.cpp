@@ -19,6 +19,9 @@ class Fields {
   int64_t integer(std::string_view name, int64_t low, int64_t high) { return take(name).integer(label(name), low, high); }
   bool boolean(std::string_view name) { return take(name).boolean(label(name)); }
 
+  // For a field that older files do not have.
+  bool boolean_or(std::string_view name, bool otherwise) { return object_.count(name) ? boolean(name) : otherwise; }
+
   double number(std::string_view name, double low, double high) {
     const double value = take(name).number(label(name));
     if (value < low || value > high)
@@ -93,6 +96,7 @@ Config parse_config(std::string_view json) {
   c.tied_embeddings = fields.boolean("tied_embeddings");
   c.qk_norm = fields.boolean("qk_norm");
   c.parallel_residual = fields.boolean("parallel_residual");
+  c.value_embeddings = fields.boolean_or("value_embeddings", false);
   c.logit_softcap = static_cast<float>(fields.number("logit_softcap", 0, 1e6));
   c.rope_theta = fields.number("rope_theta", 1e-6, 1e12);
   c.norm_eps = static_cast<float>(fields.number("norm_eps", 0, 1));

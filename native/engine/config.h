@@ -20,7 +20,7 @@ struct Config {
   NormKind norm;
   PositionKind position;
   kernels::Activation activation;
-  bool bias, tied_embeddings, qk_norm, parallel_residual;
+  bool bias, tied_embeddings, qk_norm, parallel_residual, value_embeddings;
   float logit_softcap, norm_eps;
   double rope_theta;
   int64_t local_window;         // positions that a local layer sees; 0: all

@@ -41,6 +41,7 @@ Forward::Forward(const Weights& weights, Team& team, KvCache& cache, int64_t max
   logits_ = buffer(logit_rows, c.vocab_size);
   maxima_ = buffer(logit_rows, c.vocab_size / kernels::kMaximaBlock + 1);
   normed_ = buffer(team.size(), c.d_model);
+  looked_up_ = buffer(team.size(), c.value_embeddings ? c.kv_width() : 0);
   scratch_ = buffer(team.size(), static_cast<int64_t>(table_.attention_scratch_floats(c.context_length, c.head_dim)));
   for (const LayerWeights& layer : weights.layers)
     for (const kernels::Matrix* matrix : {&layer.qkv, &layer.wo, &layer.up, &layer.down})
@@ -59,7 +60,7 @@ Forward::Forward(const Weights& weights, Team& team, KvCache& cache, int64_t max
 
 size_t Forward::bytes() const {
   size_t total = positions_.size();
-  for (const Buffer* buffer : {&x_, &qkv_, &mixed_, &up_, &logits_, &maxima_, &normed_, &scratch_})
+  for (const Buffer* buffer : {&x_, &qkv_, &mixed_, &up_, &logits_, &maxima_, &normed_, &looked_up_, &scratch_})
     total += buffer->pages.size();
   for (const Pages& pages : prepared_) total += pages.size();
   return total;
@@ -277,24 +278,30 @@ void Forward::mix(const LayerWeights& layer, int64_t index, int thread) {
   if (!part.stores.empty())
     over(static_cast<int64_t>(part.stores.size()), [&](int64_t i) {
       const Store& store = part.stores[static_cast<size_t>(i)];
-      rotate_and_store(layer, index, store.kv_head, store.first_row, store.rows);
+      rotate_and_store(layer, index, store.kv_head, store.first_row, store.rows, thread);
     });
   if (segment_divided_) team_.meet();
   const int64_t units = static_cast<int64_t>(part.units.size());
   over(units, [&](int64_t u) {
     const Unit& unit = part.units[static_cast<size_t>(u)];
-    if (unit.stores) rotate_and_store(layer, index, unit.kv_head, unit.first_row, unit.rows);
+    if (unit.stores) rotate_and_store(layer, index, unit.kv_head, unit.first_row, unit.rows, thread);
     attend(index, unit, u + 1 < units ? &unit + 1 : nullptr, thread);
   });
 }
 
-void Forward::rotate_and_store(const LayerWeights& layer, int64_t index, int64_t kv_head, int64_t first_row, int64_t rows) {
+void Forward::rotate_and_store(const LayerWeights& layer, int64_t index, int64_t kv_head, int64_t first_row, int64_t rows,
+                               int thread) {
   for (int64_t row = first_row; row < first_row + rows; ++row) {
     const Row& at = rows_[static_cast<size_t>(row)];
     const int64_t D = config_.head_dim, group = config_.n_heads / config_.n_kv_heads;
     float* q = qkv_.row(row) + kv_head * group * D;
     float* k = qkv_.row(row) + weights_.k_row + kv_head * D;
-    const float* v = qkv_.row(row) + weights_.v_row + kv_head * D;
+    float* v = qkv_.row(row) + weights_.v_row + kv_head * D;
+    if (config_.value_embeddings) {
+      float* looked_up = looked_up_.row(thread);
+      table_.unpack_row(layer.value_embeddings, at.token, looked_up);
+      table_.add(v, looked_up + kv_head * D, D, v);
+    }
     if (config_.qk_norm) {
       for (int64_t h = 0; h < group; ++h) table_.rmsnorm(q + h * D, layer.q_norm.weight, D, config_.norm_eps, q + h * D);
       table_.rmsnorm(k, layer.k_norm.weight, D, config_.norm_eps, k);

@@ -76,7 +76,8 @@ class Forward {
   void mix(const LayerWeights& layer, int64_t index, int thread);
   void feed_forward(int thread, const LayerWeights& layer, const uint8_t* prepared);
   void head(int thread);
-  void rotate_and_store(const LayerWeights& layer, int64_t index, int64_t kv_head, int64_t first_row, int64_t rows);
+  void rotate_and_store(const LayerWeights& layer, int64_t index, int64_t kv_head, int64_t first_row, int64_t rows,
+                        int thread);
   void attend(int64_t index, const Unit& unit, const Unit* next, int thread);
   const uint8_t* prepare_normed(int thread, const NormWeights& norm, const kernels::Matrix& matrix, size_t buffer);
   const uint8_t* prepare_plain(int thread, const Buffer& from, const kernels::Matrix& matrix);
@@ -113,7 +114,7 @@ class Forward {
   int64_t row_macs_ = 0;          // multiply-accumulates of a row in the products of one layer
   std::vector<int64_t> logit_rows_;
 
-  Buffer x_, qkv_, mixed_, up_, logits_, maxima_, normed_, scratch_;  // the last two: one row per thread
+  Buffer x_, qkv_, mixed_, up_, logits_, maxima_, normed_, looked_up_, scratch_;  // the last three: one row per thread
   std::array<Pages, 3> prepared_;  // 0, 1: shared rows; 2: one row per thread
   size_t prepared_bytes_ = 0;      // of the largest prepared row
   Pages positions_;                // RoPE: cos then sin of each position; sinusoidal: (context, C)

@@ -129,6 +129,8 @@ class Loader {
                  {name + "attn.wk", weights_->k_row, c.kv_width()},
                  {name + "attn.wv", weights_->v_row, c.kv_width()}},
                 c.bias);
+    if (c.value_embeddings)
+      plan_matrix(layer.value_embeddings, c.vocab_size, c.kv_width(), {{name + "attn.value_embeddings", 0, c.vocab_size}}, false);
     plan_matrix(layer.wo, c.d_model, c.q_width(), {{name + "attn.wo", 0, c.d_model}}, c.bias);
     std::vector<Rows> up;
     if (c.gated()) up.push_back({name + "mlp.w_gate", 0, c.d_ff});

@@ -18,6 +18,7 @@ struct NormWeights {
 struct LayerWeights {
   NormWeights attn_norm, mlp_norm, q_norm, k_norm;  // q_norm, k_norm: null without QK-norm
   kernels::Matrix qkv;                              // wq at row 0, wk at k_row, wv at v_row
+  kernels::Matrix value_embeddings;                 // (V, G·D), where the config has them
   kernels::Matrix wo;
   kernels::Matrix up;                               // gate at row 0 and up at up_row when gated, else up alone
   kernels::Matrix down;

@@ -31,6 +31,7 @@ class TinyModel {
       linear(layer + "attn.wq", Q, o_.width), linear(layer + "attn.wk", G, o_.width);
       linear(layer + "attn.wv", G, o_.width), linear(layer + "attn.wo", o_.width, Q);
       if (!o_.gpt2) {
+        matrix(layer + "attn.value_embeddings", o_.vocab, G, 0.5f);
         linear(layer + "mlp.w_gate", o_.ff, o_.width);
         floats(layer + "attn.q_norm.weight", {D}, 0.0f, 1.0f), floats(layer + "attn.k_norm.weight", {D}, 0.0f, 1.0f);
       }
@@ -87,7 +88,8 @@ class TinyModel {
            number("n_heads", o_.heads) + number("n_kv_heads", o_.kv_heads) + number("d_model", o_.width) + number("d_ff", o_.ff) +
            number("head_dim", 0) + "\"norm\":\"" + (o_.gpt2 ? "layernorm" : "rmsnorm") + "\",\"position\":\"" +
            (o_.gpt2 ? "learned" : "rope") + "\",\"activation\":\"" + (o_.gpt2 ? "gelu" : "swiglu") +
-           "\",\"bias\":" + (o_.gpt2 ? "true" : "false") + ",\"tied_embeddings\":true,\"qk_norm\":" + (o_.gpt2 ? "false" : "true") +
+           "\",\"bias\":" + (o_.gpt2 ? "true" : "false") + ",\"tied_embeddings\":true,\"qk_norm\":" +
+           (o_.gpt2 ? "false" : "true,\"value_embeddings\":true") +
            ",\"logit_softcap\":0.0,\"rope_theta\":10000.0,\"rotary_fraction\":1.0,\"norm_eps\":1e-05,"
            "\"parallel_residual\":false,\"local_window\":0,\"local_layers\":[]}";
   }

@@ -206,6 +206,7 @@ EXTRA = {
     "local": {"local_window": 5, "local_layers": (1,)},
     "parallel": {"parallel_residual": True, "rotary_fraction": 0.5, "tied_embeddings": False},
     "relu2": {"activation": "relu2", "bias": True},
+    "values": {"value_embeddings": True, "n_kv_heads": 3},
 }
 
 

@@ -30,6 +30,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "sinusoidal": {"norm": "layernorm", "position": "sinusoidal", "activation": "gelu"},
     "relu2, grouped, capped": {"activation": "relu2", "n_kv_heads": 2, "logit_softcap": 15.0},
     "parallel, partly rotated": {"parallel_residual": True, "rotary_fraction": 0.5, "norm": "layernorm"},
+    "vectors of tokens in the values": {"value_embeddings": True, "n_kv_heads": 2, "qk_norm": True},
     "local windows, wide heads": {"local_window": 4, "local_layers": (1,), "head_dim": 12},
 }
 

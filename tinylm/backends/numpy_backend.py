@@ -43,9 +43,13 @@ class NumpyModel:
             x = x + self._positions[start : start + len(tokens)]
         for i in range(config.n_layers):
             if config.parallel_residual:
-                x = x + self._attend(i, self._norm(f"layers.{i}.attn_norm", x), cache) + self._feed_forward(i, x)
+                x = (
+                    x
+                    + self._attend(i, self._norm(f"layers.{i}.attn_norm", x), tokens, cache)
+                    + self._feed_forward(i, x)
+                )
             else:
-                x = x + self._attend(i, self._norm(f"layers.{i}.attn_norm", x), cache)
+                x = x + self._attend(i, self._norm(f"layers.{i}.attn_norm", x), tokens, cache)
                 x = x + self._feed_forward(i, x)
         x = self._norm("norm", x)
         head = self._weights["tok_embeddings.weight" if config.tied_embeddings else "head.weight"]
@@ -53,12 +57,14 @@ class NumpyModel:
         cap = np.float32(config.logit_softcap)
         return cap * np.tanh(logits / cap) if cap else logits
 
-    def _attend(self, i: int, x: FloatArray, cache: KVCache) -> FloatArray:
+    def _attend(self, i: int, x: FloatArray, tokens: Sequence[int], cache: KVCache) -> FloatArray:
         config = self.config
         T, start = len(x), cache[i][0].shape[1]
         q = self._heads(f"layers.{i}.attn.wq", x)  # (H, T, D)
         k = self._heads(f"layers.{i}.attn.wk", x)  # (G, T, D)
         v = self._heads(f"layers.{i}.attn.wv", x)
+        if config.value_embeddings:
+            v = v + self._split(self._weights[f"layers.{i}.attn.value_embeddings.weight"][list(tokens)])
         if config.qk_norm:
             q = _rms_norm(q, config.norm_eps) * self._weights[f"layers.{i}.attn.q_norm.weight"]
             k = _rms_norm(k, config.norm_eps) * self._weights[f"layers.{i}.attn.k_norm.weight"]
@@ -99,7 +105,10 @@ class NumpyModel:
 
     def _heads(self, name: str, x: FloatArray) -> FloatArray:
         """Project (T, C) and split into heads: (heads, T, D)."""
-        return self._linear(name, x).reshape(len(x), -1, self.config.head_width).swapaxes(0, 1)
+        return self._split(self._linear(name, x))
+
+    def _split(self, rows: FloatArray) -> FloatArray:
+        return rows.reshape(len(rows), -1, self.config.head_width).swapaxes(0, 1)
 
     def _norm(self, name: str, x: FloatArray) -> FloatArray:
         if self.config.norm == "rmsnorm":
