@@ -14,9 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from tinylm.errors import ConfigError
 
-__all__ = ["Config", "GenerateOptions", "ModelConfig", "Precision", "parse"]
+__all__ = ["NGRAM_FACTOR", "Config", "GenerateOptions", "ModelConfig", "Precision", "parse"]
 
 Precision = Literal["f32", "bf16", "int8", "int4"]
+NGRAM_FACTOR = 1_000_003  # hash of an n-gram: row = (row * factor + token) mod rows, from the oldest token on
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -70,6 +71,9 @@ class ModelConfig(Config):
     tied_embeddings: bool = True
     qk_norm: bool = False
     value_embeddings: bool = Field(False, description="each layer adds a learned vector of the token to its value")
+    ngram_rows: tuple[Annotated[int, Field(gt=0, le=1 << 24)], ...] = Field(
+        (), max_length=3, description="rows of the tables of hashed pairs, triples, … that embeddings add; empty: none"
+    )
     logit_softcap: Annotated[float, Field(ge=0)] = Field(0.0, description="0: off; else c * tanh(logits / c)")
     rope_theta: Annotated[float, Field(gt=0)] = 10_000.0
     rotary_fraction: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="leading share of a head rotated")
@@ -94,6 +98,11 @@ class ModelConfig(Config):
     def head_width(self) -> int:
         """D: width of one attention head."""
         return self.head_dim or self.d_model // self.n_heads
+
+    @property
+    def has_lookup_tables(self) -> bool:
+        """Whether the model adds rows of tables beyond its embeddings: parts that no other tool has."""
+        return self.value_embeddings or bool(self.ngram_rows)
 
     @property
     def rotary_dim(self) -> int:

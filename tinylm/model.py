@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 
 import torch
@@ -15,13 +16,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from tinylm.config import GenerateOptions, ModelConfig
+from tinylm.config import NGRAM_FACTOR, GenerateOptions, ModelConfig
 from tinylm.errors import ConfigError
 
 __all__ = ["GPT", "Cache", "compiled_features", "generate", "initialise", "next_token"]
 
-Cache = list[tuple[Tensor, Tensor]]  # per layer: keys and values so far, each (B, G, T, D)
 LayerCall = Callable[..., Tensor]  # layer, then the arguments of `_Layer.forward`
+
+
+@dataclass
+class Cache:
+    """What a model keeps of the positions that it has read; empty at the start of a text."""
+
+    layers: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # keys and values, each (B, G, T, D)
+    last_tokens: Tensor | None = None  # (B, n - 1), where the model looks n-grams up
+
+    @property
+    def positions(self) -> int:
+        """How many positions were read."""
+        return self.layers[0][0].shape[2] if self.layers else 0
 
 
 class GPT(nn.Module):
@@ -39,6 +52,12 @@ class GPT(nn.Module):
             self.pos_embeddings = nn.Embedding(config.context_length, config.d_model)
         elif config.position == "sinusoidal":
             self.register_buffer("sinusoids", _sinusoids(config), persistent=False)
+        if config.ngram_rows:
+            self.ngram_embeddings = _NGramEmbeddings(config)
+        if config.value_embeddings:
+            width = config.n_kv_heads * config.head_width
+            tables = (nn.Embedding(config.vocab_size, width) for _ in range(config.n_layers))
+            self.value_embeddings = nn.ModuleList(tables)
         self.layers = nn.ModuleList(_Layer(config, index) for index in range(config.n_layers))
         self.norm = _norm(config, config.d_model)
         if not config.tied_embeddings:
@@ -52,7 +71,7 @@ class GPT(nn.Module):
         """Return the logits of the next token at every position.
 
         Args:    tokens: int64 (B, T).
-                 cache: keys and values of earlier positions, extended in place; empty list to start.
+                 cache: what is kept of earlier positions, extended in place.
         Returns: float32 (B, T, V).
         Raises:  ConfigError if cached positions + T exceed the context length.
         """
@@ -64,21 +83,25 @@ class GPT(nn.Module):
         Args: call: computes one layer; `compiled_features` puts another in its place.
         """
         config = self.config
-        start = cache[0][0].shape[2] if cache else 0
+        start = cache.positions if cache else 0
         stop = start + tokens.shape[1]
         if stop > config.context_length:
             raise ConfigError(f"context_length: {stop} positions asked, the model has {config.context_length}")
         x = self.tok_embeddings(tokens)  # (B, T, C)
+        if config.ngram_rows:
+            x = x + self.ngram_embeddings(tokens, cache)
         if config.position == "learned":
             x = x + self.pos_embeddings.weight[start:stop]
         elif config.position == "sinusoidal":
             x = x + self.get_buffer("sinusoids")[start:stop].to(x.dtype)
         rotation = (self.get_buffer("rope_cos")[start:stop], self.get_buffer("rope_sin")[start:stop])
         for index, layer in enumerate(self.layers):
+            # Looked up outside of the layer: a compiled one cannot make sparse gradients.
+            added = self.value_embeddings[index](tokens) if config.value_embeddings else None
             if self.checkpoint_activations and self.training:
-                x = checkpoint(call, layer, x, tokens, rotation, cache, index, use_reentrant=False)
+                x = checkpoint(call, layer, x, added, rotation, cache, index, use_reentrant=False)
             else:
-                x = call(layer, x, tokens, rotation, cache, index)
+                x = call(layer, x, added, rotation, cache, index)
         return self.norm(x)  # type: ignore[no-any-return]
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -93,6 +116,32 @@ class GPT(nn.Module):
         return self.tok_embeddings.weight if self.config.tied_embeddings else self.head.weight
 
 
+class _NGramEmbeddings(nn.ModuleDict):
+    """One table per n = 2, 3, …: a vector of width C for each n-gram of tokens, which share rows by their hash."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        orders = enumerate(config.ngram_rows, start=2)
+        super().__init__({str(n): nn.Embedding(rows, config.d_model) for n, rows in orders})
+        self._rows = config.ngram_rows
+        self._before = len(config.ngram_rows)  # tokens that the longest n-gram has before its last
+
+    def forward(self, tokens: Tensor, cache: Cache | None) -> Tensor:
+        """Return the sum of the vectors of the n-grams that end at each of `tokens`, (B, T, C)."""
+        past = cache.last_tokens if cache else None
+        if past is None:  # zeros stand before the first token
+            past = tokens.new_zeros(len(tokens), self._before)
+        window = torch.cat((past, tokens), dim=1)
+        if cache is not None:
+            cache.last_tokens = window[:, -self._before :]
+        T, total = tokens.shape[1], torch.zeros((), device=tokens.device)
+        for (name, table), rows in zip(self.items(), self._rows, strict=True):
+            row = torch.zeros_like(tokens)
+            for at in range(self._before + 1 - int(name), self._before + 1):  # from the oldest token on
+                row = (row * NGRAM_FACTOR + window[:, at : at + T]) % rows
+            total = total + table(row)
+        return total
+
+
 class _Layer(nn.Module):
     def __init__(self, config: ModelConfig, index: int) -> None:
         super().__init__()
@@ -103,9 +152,9 @@ class _Layer(nn.Module):
         self.mlp = _FeedForward(config)
 
     def forward(
-        self, x: Tensor, tokens: Tensor, rotation: tuple[Tensor, Tensor], cache: Cache | None, index: int
+        self, x: Tensor, added: Tensor | None, rotation: tuple[Tensor, Tensor], cache: Cache | None, index: int
     ) -> Tensor:
-        attended = self.attn(self.attn_norm(x), tokens, rotation, cache, index)
+        attended = self.attn(self.attn_norm(x), added, rotation, cache, index)
         if self.parallel:
             return x + attended + self.mlp(self.mlp_norm(x))  # type: ignore[no-any-return]
         x = x + attended
@@ -124,18 +173,16 @@ class _Attention(nn.Module):
         if config.qk_norm:
             self.q_norm = nn.RMSNorm(D, eps=config.norm_eps)
             self.k_norm = nn.RMSNorm(D, eps=config.norm_eps)
-        if config.value_embeddings:
-            self.value_embeddings = nn.Embedding(config.vocab_size, G * D)
 
     def forward(
-        self, x: Tensor, tokens: Tensor, rotation: tuple[Tensor, Tensor], cache: Cache | None, index: int
+        self, x: Tensor, added: Tensor | None, rotation: tuple[Tensor, Tensor], cache: Cache | None, index: int
     ) -> Tensor:
         config = self.config
         B, T, _ = x.shape
         H, G, D = config.n_heads, config.n_kv_heads, config.head_width
         q, k, v = self.wq(x).view(B, T, H, D), self.wk(x).view(B, T, G, D), self.wv(x).view(B, T, G, D)
-        if config.value_embeddings:
-            v = v + self.value_embeddings(tokens).view(B, T, G, D)
+        if added is not None:
+            v = v + added.view(B, T, G, D)
         if config.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
         if config.position == "rope":
@@ -212,11 +259,12 @@ def _sinusoids(config: ModelConfig) -> Tensor:
 
 
 def _extend(cache: Cache, index: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    if index < len(cache):
-        k, v = torch.cat((cache[index][0], k), dim=2), torch.cat((cache[index][1], v), dim=2)
-        cache[index] = (k, v)
+    if index < len(cache.layers):
+        past_k, past_v = cache.layers[index]
+        k, v = torch.cat((past_k, k), dim=2), torch.cat((past_v, v), dim=2)
+        cache.layers[index] = (k, v)
     else:
-        cache.append((k, v))
+        cache.layers.append((k, v))
     return k, v
 
 
@@ -243,8 +291,10 @@ def initialise(model: GPT, *, zero_projections: bool = False, embedding_std: flo
             parameter.zero_()
         elif name.endswith("norm.weight"):
             parameter.fill_(1.0)
-        elif name.endswith(("tok_embeddings.weight", "pos_embeddings.weight")):
+        elif name.startswith(("tok_embeddings", "pos_embeddings")):
             parameter.normal_(std=embedding_std)
+        elif "_embeddings." in name:  # of n-grams and values: what they add is learned from nothing
+            parameter.zero_()
         elif zero_projections and name.endswith(("wo.weight", "w_down.weight", "head.weight")):
             parameter.zero_()
         else:
@@ -289,7 +339,7 @@ def generate(
     generator = torch.Generator(device=device).manual_seed(options.seed)
     room = min(options.max_new_tokens, model.config.context_length - len(prompt))
     tokens = torch.tensor([list(prompt)] * samples, device=device)
-    cache: Cache = []
+    cache = Cache()
     written: list[Tensor] = []
     ended = torch.zeros(samples, dtype=torch.bool, device=device)
     for _ in range(room):

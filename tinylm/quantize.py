@@ -6,6 +6,7 @@ native/FORMAT.md section 4. Must not know how a model was trained or where it is
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ __all__ = ["ModelSummary", "TensorError", "quantize_int4", "quantize_int8", "wri
 Floats = npt.NDArray[np.float32]
 _CHUNK_WEIGHTS = 1 << 21  # weights handled at once, so that temporaries stay small
 # What int4 models keep at int8: rounding here costs most and a lookup reads one row (docs/ENGINE.md).
-_KEPT_INT8 = ("embeddings.weight", "head.weight")
+_KEPT_INT8 = re.compile(r"head\.weight|\w+_embeddings\.")
 # int4 steps to try, as the integer that a group's largest weight becomes (chosen; -8 is llama.cpp's Q4_0).
 _INT4_TRIALS = (-8.0, -7.4, -6.8, 7.0, 7.45, 6.5)
 
@@ -82,9 +83,8 @@ def write_model(
         if not is_matrix(name, shape) or precision == "f32":
             stored[name] = values
         else:
-            parts, error = _store(
-                name, values, "int8" if precision == "int4" and name.endswith(_KEPT_INT8) else precision
-            )
+            kept = precision == "int4" and _KEPT_INT8.match(name)
+            parts, error = _store(name, values, "int8" if kept else precision)
             stored |= parts
             errors.append(error)
     header = ModelHeader(config, precision, tokenizer_kind, bos_id, eos_id, add_bos, dict(provenance))

@@ -25,6 +25,9 @@ def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {"tok_embeddings.weight": (V, C)}
     if config.position == "learned":
         shapes["pos_embeddings.weight"] = (config.context_length, C)
+    shapes |= {f"ngram_embeddings.{n}.weight": (rows, C) for n, rows in enumerate(config.ngram_rows, start=2)}
+    if config.value_embeddings:
+        shapes |= {f"value_embeddings.{layer}.weight": (V, G * D) for layer in range(config.n_layers)}
     for layer in range(config.n_layers):
         matrices = {"attn.wq": (H * D, C), "attn.wk": (G * D, C), "attn.wv": (G * D, C), "attn.wo": (C, H * D)}
         if config.activation == "swiglu":
@@ -38,8 +41,6 @@ def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         if config.qk_norm:
             shapes[f"layers.{layer}.attn.q_norm.weight"] = (D,)
             shapes[f"layers.{layer}.attn.k_norm.weight"] = (D,)
-        if config.value_embeddings:
-            shapes[f"layers.{layer}.attn.value_embeddings.weight"] = (V, G * D)
     shapes |= _norm_shapes(config, "norm")
     if not config.tied_embeddings:
         shapes["head.weight"] = (V, C)

@@ -8,5 +8,6 @@ namespace tinylm::bindings {
 void bind_machine(pybind11::module_& module);
 void bind_model(pybind11::module_& module);
 void bind_engine(pybind11::module_& module);
+void bind_training(pybind11::module_& module);
 
 }  // namespace tinylm::bindings

@@ -23,4 +23,5 @@ PYBIND11_MODULE(_native, module) {
   tinylm::bindings::bind_machine(module);
   tinylm::bindings::bind_model(module);
   tinylm::bindings::bind_engine(module);
+  tinylm::bindings::bind_training(module);
 }

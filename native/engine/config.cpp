@@ -44,6 +44,15 @@ class Fields {
     return set;
   }
 
+  // Numbers in low..high, at most `most` of them; none where an older file does not have the field.
+  std::vector<int64_t> integers_or_none(std::string_view name, size_t most, int64_t low, int64_t high) {
+    std::vector<int64_t> values;
+    if (!object_.count(name)) return values;
+    for (const Json& entry : take(name).array(label(name))) values.push_back(entry.integer(label(name), low, high));
+    if (values.size() > most) throw FormatError(label(name) + " has too many entries");
+    return values;
+  }
+
   void finish() const {
     if (taken_ != object_.size()) throw FormatError("config has fields that this engine does not know");
   }
@@ -97,6 +106,7 @@ Config parse_config(std::string_view json) {
   c.qk_norm = fields.boolean("qk_norm");
   c.parallel_residual = fields.boolean("parallel_residual");
   c.value_embeddings = fields.boolean_or("value_embeddings", false);
+  c.ngram_rows = fields.integers_or_none("ngram_rows", kMaxNgramTables, 1, 1 << 24);
   c.logit_softcap = static_cast<float>(fields.number("logit_softcap", 0, 1e6));
   c.rope_theta = fields.number("rope_theta", 1e-6, 1e12);
   c.norm_eps = static_cast<float>(fields.number("norm_eps", 0, 1));

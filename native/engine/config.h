@@ -10,6 +10,9 @@
 
 namespace tinylm::engine {
 
+constexpr int64_t kNgramFactor = 1'000'003;  // of the hash, native/FORMAT.md section 4
+constexpr size_t kMaxNgramTables = 3;
+
 enum class NormKind { rmsnorm, layernorm };
 enum class PositionKind { rope, learned, sinusoidal };
 
@@ -25,6 +28,7 @@ struct Config {
   double rope_theta;
   int64_t local_window;         // positions that a local layer sees; 0: all
   std::vector<bool> is_local;   // per layer
+  std::vector<int64_t> ngram_rows;  // rows of the tables of hashed pairs, triples, ...
 
   int64_t q_width() const { return n_heads * head_dim; }
   int64_t kv_width() const { return n_kv_heads * head_dim; }

@@ -41,7 +41,7 @@ Forward::Forward(const Weights& weights, Team& team, KvCache& cache, int64_t max
   logits_ = buffer(logit_rows, c.vocab_size);
   maxima_ = buffer(logit_rows, c.vocab_size / kernels::kMaximaBlock + 1);
   normed_ = buffer(team.size(), c.d_model);
-  looked_up_ = buffer(team.size(), c.value_embeddings ? c.kv_width() : 0);
+  looked_up_ = buffer(team.size(), std::max(c.value_embeddings ? c.kv_width() : 0, c.ngram_rows.empty() ? 0 : c.d_model));
   scratch_ = buffer(team.size(), static_cast<int64_t>(table_.attention_scratch_floats(c.context_length, c.head_dim)));
   for (const LayerWeights& layer : weights.layers)
     for (const kernels::Matrix* matrix : {&layer.qkv, &layer.wo, &layer.up, &layer.down})
@@ -81,7 +81,7 @@ void Forward::plan(const std::vector<Segment>& segments) {
   for (const Segment& s : segments) {
     const int64_t first_row = static_cast<int64_t>(rows_.size());
     for (int64_t i = 0; i < s.count; ++i) {
-      rows_.push_back({s.slot, s.first_position + i, s.tokens[i]});
+      rows_.push_back({s.slot, s.first_position + i, s.tokens + i});
       if (i >= s.count - s.logits) logit_rows_.push_back(first_row + i);
     }
     end = std::max(end, s.first_position + s.count);
@@ -194,11 +194,24 @@ void Forward::embed(int thread) {
   over_rows(thread, [&](int64_t r) {
     const Row& row = rows_[static_cast<size_t>(r)];
     float* x = x_.row(r);
-    table_.unpack_row(weights_.embeddings, row.token, x);
+    table_.unpack_row(weights_.embeddings, *row.token, x);
+    for (size_t i = 0; i < weights_.ngrams.size(); ++i) {
+      float* looked_up = looked_up_.row(thread);
+      table_.unpack_row(weights_.ngrams[i], ngram_row(row, static_cast<int64_t>(i) + 2, config_.ngram_rows[i]), looked_up);
+      table_.add(x, looked_up, config_.d_model, x);
+    }
     const float* added = weights_.positions;
     if (config_.position == PositionKind::sinusoidal) added = reinterpret_cast<const float*>(positions_.data());
     if (added != nullptr) table_.add(x, added + row.position * config_.d_model, config_.d_model, x);
   });
+}
+
+// Zeros stand before the first token.
+int64_t Forward::ngram_row(const Row& row, int64_t n, int64_t rows) {
+  int64_t hash = 0;
+  for (int64_t back = n - 1; back >= 0; --back)
+    hash = (hash * kNgramFactor + (back <= row.position ? row.token[-back] : 0)) % rows;
+  return hash;
 }
 
 void Forward::layer(int thread, int64_t index) {
@@ -299,7 +312,7 @@ void Forward::rotate_and_store(const LayerWeights& layer, int64_t index, int64_t
     float* v = qkv_.row(row) + weights_.v_row + kv_head * D;
     if (config_.value_embeddings) {
       float* looked_up = looked_up_.row(thread);
-      table_.unpack_row(layer.value_embeddings, at.token, looked_up);
+      table_.unpack_row(layer.value_embeddings, *at.token, looked_up);
       table_.add(v, looked_up + kv_head * D, D, v);
     }
     if (config_.qk_norm) {

@@ -13,7 +13,8 @@
 
 namespace tinylm::engine {
 
-// `count` tokens of one slot at positions first_position...; the last `logits` of them need logits.
+// `count` tokens of one slot at positions first_position...; the last `logits` of them need logits. `tokens` points into
+// the whole text, so that the tokens before these can be read.
 struct Segment {
   int64_t slot, first_position, count;
   const int32_t* tokens;
@@ -46,7 +47,7 @@ class Forward {
  private:
   struct Row {
     int64_t slot, position;
-    int32_t token;
+    const int32_t* token;  // within its text: those before it can be read
   };
   struct Store {  // all positions of one slot and head: neighbours share words of the cache, so one thread writes them
     int64_t kv_head, first_row, rows;
@@ -72,6 +73,7 @@ class Forward {
   void extend_positions(int64_t end);
   void work(int thread);
   void embed(int thread);
+  static int64_t ngram_row(const Row& row, int64_t n, int64_t rows);
   void layer(int thread, int64_t index);
   void mix(const LayerWeights& layer, int64_t index, int thread);
   void feed_forward(int thread, const LayerWeights& layer, const uint8_t* prepared);

@@ -113,6 +113,10 @@ class Loader {
       plan_matrix(weights_->head, c.vocab_size, c.d_model, {{"head", 0, c.vocab_size}}, false);
     if (c.position == PositionKind::learned)
       plan_vector(&weights_->positions, "pos_embeddings.weight", {c.context_length, c.d_model});
+    weights_->ngrams.resize(c.ngram_rows.size());
+    for (size_t i = 0; i < c.ngram_rows.size(); ++i)
+      plan_matrix(weights_->ngrams[i], c.ngram_rows[i], c.d_model,
+                  {{"ngram_embeddings." + std::to_string(i + 2), 0, c.ngram_rows[i]}}, false);
     weights_->layers.resize(static_cast<size_t>(c.n_layers));
     for (int64_t i = 0; i < c.n_layers; ++i) plan_layer(i);
     plan_norm(weights_->norm, "norm");
@@ -130,7 +134,7 @@ class Loader {
                  {name + "attn.wv", weights_->v_row, c.kv_width()}},
                 c.bias);
     if (c.value_embeddings)
-      plan_matrix(layer.value_embeddings, c.vocab_size, c.kv_width(), {{name + "attn.value_embeddings", 0, c.vocab_size}}, false);
+      plan_matrix(layer.value_embeddings, c.vocab_size, c.kv_width(), {{"value_embeddings." + std::to_string(index), 0, c.vocab_size}}, false);
     plan_matrix(layer.wo, c.d_model, c.q_width(), {{name + "attn.wo", 0, c.d_model}}, c.bias);
     std::vector<Rows> up;
     if (c.gated()) up.push_back({name + "mlp.w_gate", 0, c.d_ff});

@@ -29,6 +29,7 @@ struct Weights {
   const kernels::KernelTable* kernels = nullptr;
   kernels::Matrix embeddings;  // (V, C)
   kernels::Matrix head;        // (V, C); the same as embeddings when tied
+  std::vector<kernels::Matrix> ngrams;  // of pairs, triples, ...: (rows, C)
   const float* positions = nullptr;  // (context, C) when learned
   std::vector<LayerWeights> layers;
   NormWeights norm;

@@ -190,6 +190,37 @@ void softcap(float* x, int64_t n, float cap) {
   map(x, nullptr, n, x, [c](F16 v, F16) { return mul(c, tanh16(div(v, c))); });
 }
 
+// --- Gradients ---------------------------------------------------------------------------------------------------------
+
+void rmsnorm_grad(const float* x, const float* weight, const float* dy, int64_t n, float eps, float* dx, float* dweight) {
+  F16 squares = set1(0.0f), dots = set1(0.0f);
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const F16 v = load_some(x + i, n - i, 0.0f);
+    squares = fma(v, v, squares);
+    dots = fma(mul(load_some(weight + i, n - i, 0.0f), load_some(dy + i, n - i, 0.0f)), v, dots);
+  }
+  const float count = static_cast<float>(n);
+  const float inverse = 1.0f / __builtin_sqrtf(fold_add(squares) / count + eps);
+  const F16 r = set1(inverse), along = set1(-(fold_add(dots) / count * inverse * inverse));
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const F16 v = load_some(x + i, n - i, 0.0f), g = load_some(dy + i, n - i, 0.0f);
+    const F16 scaled = mul(load_some(weight + i, n - i, 0.0f), g);
+    store_some(dweight + i, fma(mul(v, r), g, load_some(dweight + i, n - i, 0.0f)), n - i);
+    store_some(dx + i, mul(fma(v, along, scaled), r), n - i);
+  }
+}
+
+void swiglu_grad(const float* gate, const float* up, const float* dy, int64_t n, float* dgate, float* dup) {
+  const F16 one = set1(1.0f);
+  for (int64_t i = 0; i < n; i += kLanes) {
+    const F16 a = load_some(gate + i, n - i, 0.0f), b = load_some(up + i, n - i, 0.0f), g = load_some(dy + i, n - i, 0.0f);
+    const F16 sigmoid = div(one, add(exp16(negate(a)), one)), silu = mul(a, sigmoid);
+    const F16 slope = fma(silu, sub(one, sigmoid), sigmoid);
+    store_some(dup + i, mul(g, silu), n - i);
+    store_some(dgate + i, mul(mul(g, b), slope), n - i);
+  }
+}
+
 // --- Sampling and scoring ----------------------------------------------------------------------------------------------
 
 float block_max(const float* x, int64_t n, float* maxima) {

@@ -115,6 +115,13 @@ struct KernelTable {
   void (*add)(const float* a, const float* b, int64_t n, float* y);
   void (*softcap)(float* x, int64_t n, float cap);  // cap * tanh(x / cap)
 
+  // --- Gradients, for training: any length, any alignment ------------------------------------------------
+  // dy: of rmsnorm's y. With r = 1 / sqrt(mean(x^2) + eps): dx = r * (weight * dy - x * r^2 * mean(weight * dy * x)), and
+  // dweight += dy * x * r. dx may be x or dy.
+  void (*rmsnorm_grad)(const float* x, const float* weight, const float* dy, int64_t n, float eps, float* dx, float* dweight);
+  // dy: of y = silu(gate) * up. dgate and dup may each be any of the inputs.
+  void (*swiglu_grad)(const float* gate, const float* up, const float* dy, int64_t n, float* dgate, float* dup);
+
   // --- Attention over the blocked cache -------------------------------------------------------------------------------
   size_t (*kv_bytes)(KvType type, int64_t positions, int64_t head_dim, bool values);  // of kv.k (values false) or kv.v
   // Calls on different caches may run at once; calls on one may not, since neighbouring positions share words.

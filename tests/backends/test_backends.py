@@ -33,7 +33,6 @@ EXTRA: dict[str, dict[str, object]] = {
         "parallel_residual": True,
         "rotary_fraction": 0.5,
     },
-    "values": {"n_heads": 4, "n_kv_heads": 2, "d_model": 32, "value_embeddings": True},
     "soft-cap": {"n_heads": 2, "n_kv_heads": 2, "d_model": 32, "logit_softcap": 4.0},
 }
 
@@ -60,8 +59,8 @@ def write(name: str, folder: Path, seed: int = 1) -> Path:
 
 
 def backends_for(path: Path, name: str) -> list[Backend]:
-    """Open every backend that has this model; transformers lacks the soft cap and value embeddings."""
-    names = [backend for backend in BACKENDS if not (backend == "hf" and name in ("soft-cap", "values"))]
+    """Open every backend that has this model; transformers lacks the soft cap and lookup tables."""
+    names = [backend for backend in BACKENDS if not (backend == "hf" and name in ("soft-cap", "story-tables"))]
     if "hf" in names:
         pytest.importorskip("transformers", reason="the hf backend is transformers")
     return [open_backend(backend, path) for backend in names]

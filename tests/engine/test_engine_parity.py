@@ -26,6 +26,7 @@ FEATURES: dict[str, dict[str, Any]] = {
     "local": {"local_window": 7, "local_layers": (1,), "position": "learned"},
     "odd_sizes": {"vocab_size": 130, "d_model": 44, "n_heads": 3, "n_kv_heads": 3, "head_dim": 10, "d_ff": 53},
     "value_embeddings": {"value_embeddings": True, "n_kv_heads": 2, "qk_norm": True, "tied_embeddings": False},
+    "ngrams": {"ngram_rows": (31, 64, 200)},
     "wide_heads": {"head_dim": 40, "n_heads": 2, "n_kv_heads": 1},
 }
 TOKENS = [int(t) for t in np.random.default_rng(5).integers(0, 97, 48)]

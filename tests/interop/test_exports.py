@@ -74,7 +74,10 @@ def some_tokens(seed: int = 0, count: int = 40) -> list[int]:
     return np.random.default_rng(seed).integers(3, VOCAB, count).tolist()
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+OPEN = [name for name, shape in PRESETS.items() if not shape.has_lookup_tables]
+
+
+@pytest.mark.parametrize("preset", OPEN)
 def test_transformers_opens_every_preset_with_equal_logits(
     preset: str, sentencepiece_model: bytes, tmp_path: Path
 ) -> None:
@@ -206,11 +209,10 @@ EXTRA = {
     "local": {"local_window": 5, "local_layers": (1,)},
     "parallel": {"parallel_residual": True, "rotary_fraction": 0.5, "tied_embeddings": False},
     "relu2": {"activation": "relu2", "bias": True},
-    "values": {"value_embeddings": True, "n_kv_heads": 3},
 }
 
 
-@pytest.mark.parametrize("name", [*PRESETS, *EXTRA])
+@pytest.mark.parametrize("name", [*OPEN, *EXTRA])
 def test_onnx_runtime_gives_equal_logits(name: str, sentencepiece_model: bytes, tmp_path: Path) -> None:
     pytest.importorskip("onnx", reason="the graph is built with onnx")
     config = tiny(name) if name in PRESETS else tiny("llama-8m").model_copy(update=EXTRA[name])
@@ -228,7 +230,16 @@ def test_every_preset_says_where_it_can_go() -> None:
     }
     assert able["llama-20m"] == able["llama-8m"] == {"hf", "gguf", "llama2c", "onnx"}
     assert able["slm-51m"] == able["gpt2"] == able["gpt-2m"] == {"hf", "gguf", "onnx"}
-    assert all({"hf", "onnx"} <= targets for targets in able.values())
+    assert all({"hf", "onnx"} <= able[name] for name in OPEN)
+    assert able["story-tables"] == set()
+
+
+@pytest.mark.parametrize("parts", [{"value_embeddings": True}, {"ngram_rows": (97,)}])
+def test_lookup_tables_are_refused_by_name(parts: dict[str, Any], sentencepiece_model: bytes, tmp_path: Path) -> None:
+    config = tiny("llama-8m").model_copy(update=parts)
+    for target in TARGETS:
+        with pytest.raises(DataError, match=r"lookup tables.*Presets that export to .*llama-20m"):
+            export_checkpoint(make_checkpoint(config, sentencepiece_model), target, tmp_path / target)
 
 
 def test_a_model_that_does_not_fit_is_refused_before_any_work(sentencepiece_model: bytes, tmp_path: Path) -> None:

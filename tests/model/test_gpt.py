@@ -31,6 +31,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "relu2, grouped, capped": {"activation": "relu2", "n_kv_heads": 2, "logit_softcap": 15.0},
     "parallel, partly rotated": {"parallel_residual": True, "rotary_fraction": 0.5, "norm": "layernorm"},
     "vectors of tokens in the values": {"value_embeddings": True, "n_kv_heads": 2, "qk_norm": True},
+    "pairs and triples": {"ngram_rows": (61, 128)},
     "local windows, wide heads": {"local_window": 4, "local_layers": (1,), "head_dim": 12},
 }
 
@@ -64,7 +65,7 @@ def test_every_variant_learns_and_uses_all_its_weights(name: str) -> None:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_cached_positions_score_as_uncached_ones(name: str) -> None:
     model, tokens = GPT(tiny(name)), torch.randint(37, (2, 12))
-    cache: Cache = []
+    cache = Cache()
     parts = [model(tokens[:, start:stop], cache) for start, stop in ((0, 5), (5, 6), (6, 12))]
     torch.testing.assert_close(torch.cat(parts, dim=1), model(tokens), atol=2e-6, rtol=1e-5)
 

@@ -66,6 +66,12 @@ def tokenizer(tokens_dir: Path) -> Tokenizer:
 
 
 @pytest.fixture(scope="session")
+def with_tables() -> ModelConfig:
+    """The tiny shape with lookup tables, whose gradients are sparse; one has fewer rows than there are pairs."""
+    return SHAPE.model_copy(update={"value_embeddings": True, "ngram_rows": (97, 512)})
+
+
+@pytest.fixture(scope="session")
 def tiny_run() -> Callable[..., TrainConfig]:
     """Settings of a small run on two workers; arguments change fields."""
     return _tiny_run

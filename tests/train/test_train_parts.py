@@ -5,21 +5,23 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from tinylm.config import parse
+from tinylm import _native
+from tinylm.config import ModelConfig, parse
 from tinylm.corpus.tokens import TokenShard
 from tinylm.errors import ConfigError
 from tinylm.model import GPT, compiled_features
-from tinylm.train import TrainConfig
+from tinylm.train import TrainConfig, fused
 from tinylm.train import plan as plan_module
 from tinylm.train.data import DocumentRows
 from tinylm.train.loss import next_token_loss
-from tinylm.train.optim import AdamW, Group, Muon, orthogonalise
+from tinylm.train.optim import AdamW, Group, Muon, Optimizers, TableAdam, orthogonalise
 from tinylm.train.plan import Plan, flops_per_token, make_plan, settle
 from tinylm.train.schedule import Schedule
 from tinylm.train.workers import GradientWorkers
@@ -68,6 +70,23 @@ def test_adamw_equals_pytorchs() -> None:
         reference.step()
     for mine, yours in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine, yours, atol=1e-6, rtol=1e-5)
+
+
+def test_tables_move_where_they_were_looked_up_as_adam_would() -> None:
+    start = torch.randn(9, 4, generator=torch.manual_seed(1))
+    ours, dense, theirs = (nn.Parameter(start.clone()) for _ in range(3))
+    optimizers = [TableAdam({"table": table}, 0.02, 0.8, 0.95, eps=1e-10) for table in (ours, dense)]
+    reference = torch.optim.SparseAdam([theirs], lr=0.01, betas=(0.8, 0.95), eps=1e-10)
+    for rows in ([3, 1, 3], [1, 7], [7, 3]):
+        values = torch.randn(len(rows), 4)
+        ours.grad = torch.sparse_coo_tensor([rows], values, (9, 4), check_invariants=True)
+        theirs.grad, dense.grad = ours.grad.clone(), ours.grad.to_dense()
+        for optimizer in optimizers:
+            optimizer.step(0.5)
+        reference.step()
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+    assert torch.equal(ours, dense)
+    assert {row for row in range(9) if not torch.equal(ours[row], start[row])} == {1, 3, 7}
 
 
 def test_rate_warms_up_holds_and_falls_to_its_end(tiny_run: Make) -> None:
@@ -121,19 +140,22 @@ def test_an_epoch_repeats_no_window_and_the_next_has_another_order(tokens_dir: P
 
 @pytest.mark.parametrize(("workers", "micro_rows"), [(2, 8), (1, 2), (2, 4)])
 def test_shared_and_accumulated_gradients_are_those_of_the_whole_batch(
-    workers: int, micro_rows: int, tiny_run: Make
+    workers: int, micro_rows: int, tiny_run: Make, with_tables: ModelConfig
 ) -> None:
     torch.manual_seed(0)
-    model = GPT(tiny_run().shape)
+    model = GPT(with_tables)
     rows = torch.randint(320, (8, 17))
     whole = next_token_loss(model, rows[:, :-1], rows[:, 1:], 64)
     whole.backward()
     expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    Optimizers(model, tiny_run())  # makes the gradients of tables sparse
     with GradientWorkers(model, lambda m, x, y: next_token_loss(m, x, y, 64), workers) as group:
         loss = group.gradients(rows, micro_rows)
     assert loss == pytest.approx(whole.item(), rel=1e-6)
     for name, p in model.named_parameters():
-        torch.testing.assert_close(p.grad, expected[name], atol=1e-6, rtol=1e-4)
+        assert p.grad is not None
+        assert p.grad.is_sparse == (name.startswith(("ngram", "value")))
+        torch.testing.assert_close(p.grad.to_dense(), expected[name], atol=1e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize("steps", [60, 100, 170])
@@ -152,7 +174,7 @@ def test_a_new_number_of_steps_changes_nothing_that_is_past(steps: int, step: in
 def test_the_run_fits_its_minutes_however_wrong_the_calibration_was(tiny_run: Make) -> None:
     config = tiny_run(steps=0, minutes=1.0, short_context=8, short_share=0.5)
     timed_s = {8: 0.02, 16: 0.03, 32: 0.05}
-    plan = Plan(Schedule.of(1500, config), "cpu", False, False, 1, 1, 1, 1.0, timed_s=timed_s, settle_step=150)
+    plan = Plan(Schedule.of(1500, config), "cpu", False, False, False, 1, 1, 1, 1.0, timed_s=timed_s, settle_step=150)
     elapsed_s, step = 0.0, 0
     while step < plan.steps:
         slowness = 3.0 if elapsed_s < 10 else 0.6 if elapsed_s < 40 else 1.2  # as on a shared machine
@@ -187,8 +209,11 @@ def test_long_runs_compile_where_a_compiler_is(
 ) -> None:
     monkeypatch.setattr(plan_module, "_calibrate", lambda *_: {8: 0.01, 16: 0.01, 32: 0.01})
     monkeypatch.setattr(plan_module.shutil, "which", lambda _: compiler)
-    config = tiny_run(steps=0, minutes=minutes, short_context=8, device="cpu")
-    assert make_plan(config, config.shape, 1).compiled is compiled
+    gelu = tiny_run().shape.model_copy(update={"activation": "gelu"})
+    config = tiny_run(steps=0, minutes=minutes, short_context=8, device="cpu", model=gelu)
+    assert make_plan(config, gelu, 1).compiled is compiled
+    plan = make_plan(config, tiny_run().shape, 1)
+    assert (plan.compiled, plan.fused) == (False, True)
 
 
 def test_flops_count_the_weights_of_products(tiny_run: Make) -> None:
@@ -197,14 +222,43 @@ def test_flops_count_the_weights_of_products(tiny_run: Make) -> None:
     assert flops_per_token(shape, 32) == 6 * (weights + shape.n_layers * 32 * 32)
 
 
+@pytest.mark.parametrize("changes", [{}, {"qk_norm": False, "n_kv_heads": 2}, {"head_dim": 10, "d_ff": 45}])
+@pytest.mark.parametrize("cap", [0.0, 2.0])
+def test_fused_layers_have_the_gradients_of_plain_ones(
+    changes: dict[str, Any], cap: float, with_tables: ModelConfig
+) -> None:
+    model = GPT(with_tables.model_copy(update={**changes, "logit_softcap": cap}))
+    assert fused.applies(model.config)
+    rows = torch.randint(320, (3, 18), generator=torch.manual_seed(3))
+    gradients = []
+    for features in (GPT.features, fused.fused_features):
+        model.zero_grad()
+        loss = next_token_loss(model, rows[:, :-1], rows[:, 1:], 16, features)
+        loss.backward()
+        gradients.append([loss.detach(), *(parameter.grad.clone() for parameter in model.parameters())])
+    for plain, found in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-6)
+
+
+def test_fused_kernels_refuse_arrays_that_do_not_fit() -> None:
+    x, narrow = np.ones((4, 6), np.float32), np.ones(5, np.float32)
+    with pytest.raises(ValueError, match="not as wide"):
+        _native.rms_norm(x, narrow, 1e-5, np.empty_like(x))
+    with pytest.raises(TypeError):
+        _native.swiglu(x, x, np.empty_like(x, dtype=np.float64))
+    with pytest.raises(ValueError, match="out of range"):
+        _native.cross_entropy_grad(x, np.array([0, 1, 2, 6]))
+
+
 @pytest.mark.filterwarnings("ignore")  # PyTorch's compiler warns about its own work
-def test_compiled_layers_have_the_gradients_of_plain_ones(tiny_run: Make) -> None:
-    model, rows = GPT(tiny_run().shape), torch.randint(320, (2, 17), generator=torch.manual_seed(3))
+def test_compiled_layers_have_the_gradients_of_plain_ones(tiny_run: Make, with_tables: ModelConfig) -> None:
+    model, rows = GPT(with_tables), torch.randint(320, (2, 17), generator=torch.manual_seed(3))
+    Optimizers(model, tiny_run())  # makes the gradients of tables sparse
     gradients = []
     for features in (GPT.features, compiled_features()):
         model.zero_grad()
         next_token_loss(model, rows[:, :-1], rows[:, 1:], 16, features).backward()
-        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+        gradients.append([parameter.grad.to_dense().clone() for parameter in model.parameters()])
     for plain, compiled in zip(*gradients, strict=True):
         torch.testing.assert_close(compiled, plain, rtol=1e-4, atol=1e-6)
 

@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tinylm.config import ModelConfig
 from tinylm.errors import FormatError
 from tinylm.progress import NullProgress
 from tinylm.train import Stopped, TrainConfig, train
@@ -71,6 +72,16 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
     _assert_same(_run(tiny_run(), tokens_dir, tmp_path), straight)
     steps = [json.loads(line)["step"] for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 25))
+
+
+def test_tables_go_on_to_the_same_bits(
+    tokens_dir: Path, tmp_path: Path, tiny_run: Make, with_tables: ModelConfig
+) -> None:
+    config = tiny_run(model=with_tables)
+    straight = _run(config, tokens_dir, tmp_path / "straight")
+    assert all(weight.abs().max() > 0 for weight in straight.values())
+    _interrupt(config, tokens_dir, tmp_path / "stopped", 12)
+    _assert_same(_run(config, tokens_dir, tmp_path / "stopped"), straight)
 
 
 def test_two_stops_in_one_run_change_nothing(

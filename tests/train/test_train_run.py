@@ -91,8 +91,8 @@ def test_windows_cost_what_a_plain_loop_says(finished: tuple[Path, dict[str, Any
     assert len(tokenizer.encode(texts[1])) > 2 * window
 
 
-def test_two_processes_train_as_one(tokens_dir: Path, tmp_path: Path, tiny_run: Make) -> None:
-    config = tiny_run(steps=6, threads=1, average=0.0)
+def test_two_processes_train_as_one(tokens_dir: Path, tmp_path: Path, tiny_run: Make, with_tables: ModelConfig) -> None:
+    config = tiny_run(model=with_tables, steps=6, threads=1, average=0.0, clip_norm=0.5)
     script = (
         "import sys; from pathlib import Path; from tinylm.progress import NullProgress\n"
         "from tinylm.train import TrainConfig, train\n"

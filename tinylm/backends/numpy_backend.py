@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinylm.backends.base import FloatArray, LoadedModel, StepBackend
-from tinylm.config import ModelConfig
+from tinylm.config import NGRAM_FACTOR, ModelConfig
 
 __all__ = ["NumpyBackend", "NumpyModel", "position_table", "rotations"]
 
-KVCache = list[tuple[FloatArray, FloatArray]]  # per layer: keys and values, each (G, P, D)
+
+@dataclass
+class TextCache:
+    """What a model keeps of the positions that it has read."""
+
+    layers: list[tuple[FloatArray, FloatArray]]  # keys and values, each (G, P, D)
+    tokens: list[int]  # all of them
 
 
 class NumpyModel:
@@ -28,28 +36,28 @@ class NumpyModel:
         self._positions = position_table(config, weights)
         self._cos, self._sin = rotations(config)
 
-    def empty_cache(self) -> KVCache:
+    def empty_cache(self) -> TextCache:
         """Return the cache of a new text."""
         config = self.config
         nothing = np.zeros((config.n_kv_heads, 0, config.head_width), np.float32)
-        return [(nothing, nothing)] * config.n_layers
+        return TextCache([(nothing, nothing)] * config.n_layers, [])
 
-    def forward(self, tokens: Sequence[int], cache: KVCache) -> FloatArray:
+    def forward(self, tokens: Sequence[int], cache: TextCache) -> FloatArray:
         """Return the logits (T, V) after each of `tokens`, which continue the text in `cache`; extends `cache`."""
         config = self.config
-        start = cache[0][0].shape[1]
+        start = len(cache.tokens)
+        cache.tokens += tokens
         x = self._weights["tok_embeddings.weight"][list(tokens)]  # (T, C)
+        for n, rows in enumerate(config.ngram_rows, start=2):
+            x = x + self._weights[f"ngram_embeddings.{n}.weight"][_ngram_rows(cache.tokens, n, rows)[start:]]
         if self._positions is not None:
             x = x + self._positions[start : start + len(tokens)]
         for i in range(config.n_layers):
+            attended = self._attend(i, self._norm(f"layers.{i}.attn_norm", x), cache)
             if config.parallel_residual:
-                x = (
-                    x
-                    + self._attend(i, self._norm(f"layers.{i}.attn_norm", x), tokens, cache)
-                    + self._feed_forward(i, x)
-                )
+                x = x + attended + self._feed_forward(i, x)
             else:
-                x = x + self._attend(i, self._norm(f"layers.{i}.attn_norm", x), tokens, cache)
+                x = x + attended
                 x = x + self._feed_forward(i, x)
         x = self._norm("norm", x)
         head = self._weights["tok_embeddings.weight" if config.tied_embeddings else "head.weight"]
@@ -57,22 +65,23 @@ class NumpyModel:
         cap = np.float32(config.logit_softcap)
         return cap * np.tanh(logits / cap) if cap else logits
 
-    def _attend(self, i: int, x: FloatArray, tokens: Sequence[int], cache: KVCache) -> FloatArray:
+    def _attend(self, i: int, x: FloatArray, cache: TextCache) -> FloatArray:
         config = self.config
-        T, start = len(x), cache[i][0].shape[1]
+        past_k, past_v = cache.layers[i]
+        T, start = len(x), past_k.shape[1]
         q = self._heads(f"layers.{i}.attn.wq", x)  # (H, T, D)
         k = self._heads(f"layers.{i}.attn.wk", x)  # (G, T, D)
         v = self._heads(f"layers.{i}.attn.wv", x)
         if config.value_embeddings:
-            v = v + self._split(self._weights[f"layers.{i}.attn.value_embeddings.weight"][list(tokens)])
+            v = v + self._split(self._weights[f"value_embeddings.{i}.weight"][cache.tokens[start:]])
         if config.qk_norm:
             q = _rms_norm(q, config.norm_eps) * self._weights[f"layers.{i}.attn.q_norm.weight"]
             k = _rms_norm(k, config.norm_eps) * self._weights[f"layers.{i}.attn.k_norm.weight"]
         if config.position == "rope":
             q, k = self._rotate(q, start), self._rotate(k, start)
-        k = np.concatenate((cache[i][0], k), axis=1)  # (G, P, D)
-        v = np.concatenate((cache[i][1], v), axis=1)
-        cache[i] = (k, v)
+        k = np.concatenate((past_k, k), axis=1)  # (G, P, D)
+        v = np.concatenate((past_v, v), axis=1)
+        cache.layers[i] = (k, v)
 
         group = config.n_heads // config.n_kv_heads  # query heads that share one key/value head
         q = q.reshape(config.n_kv_heads, group, T, config.head_width)
@@ -151,6 +160,15 @@ def _erf(x: FloatArray) -> FloatArray:
     return np.fromiter(map(math.erf, x.ravel().tolist()), np.float32, x.size).reshape(x.shape)
 
 
+def _ngram_rows(tokens: Sequence[int], n: int, rows: int) -> NDArray[np.int64]:
+    """Return the table row of the n-gram that ends at each token, (P); zeros stand before the first."""
+    padded = np.array([0] * (n - 1) + list(tokens), np.int64)
+    row = np.zeros(len(tokens), np.int64)
+    for first in range(n):  # from the oldest token of the n-gram to the newest
+        row = (row * NGRAM_FACTOR + padded[first : first + len(tokens)]) % rows
+    return row
+
+
 def _visible(start: int, count: int, window: int) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
     """Return the (T, P) mask of what each new position may look at: itself and what came before."""
     distance = np.arange(start, start + count)[:, None] - np.arange(start + count)
@@ -184,7 +202,7 @@ class NumpyBackend(StepBackend):
     def __init__(self, model: LoadedModel) -> None:
         super().__init__(model)
         self._model = NumpyModel(model.config, model.weights)
-        self._cache: KVCache = []
+        self._cache = self._model.empty_cache()
 
     def reset(self) -> None:
         self._cache = self._model.empty_cache()

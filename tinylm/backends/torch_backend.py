@@ -28,10 +28,10 @@ class TorchBackend(StepBackend):
         self._model = GPT(model.config).eval()
         tensors = {name: to_tensor(values) for name, values in model.weights.items()}
         self._model.load_state_dict(tensors, assign=True)
-        self._cache: Cache = []
+        self._cache = Cache()
 
     def reset(self) -> None:
-        self._cache = []
+        self._cache = Cache()
 
     def step(self, tokens: Sequence[int]) -> FloatArray:
         with torch.inference_mode():

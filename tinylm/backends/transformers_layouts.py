@@ -134,8 +134,8 @@ def layout_for(config: ModelConfig) -> Layout:
     """
     if config.logit_softcap:
         raise DataError("transformers: no class has these parts with soft-capped logits (logit_softcap)")
-    if config.value_embeddings:
-        raise DataError("transformers: no class adds vectors of the tokens to its values (value_embeddings)")
+    if config.has_lookup_tables:
+        raise DataError("transformers: no class has lookup tables (value_embeddings, ngram_rows)")
     name = _rms_class(config) if config.norm == "rmsnorm" else _layer_norm_class(config)
     if not name:
         parts = f"norm={config.norm}, position={config.position}, activation={config.activation}"

@@ -61,9 +61,9 @@ TARGETS = {
 def export_targets(config: ModelConfig, tokenizer: Tokenizer | None = None) -> dict[str, str]:
     """Return target → "" where this model can be exported to it, else the reason why not."""
     answers = {}
-    for name, target in TARGETS.items():
+    for name in TARGETS:
         try:
-            target.check(config, tokenizer)
+            _check(name, config, tokenizer)
             answers[name] = ""
         except DataError as error:
             answers[name] = str(error)
@@ -79,10 +79,16 @@ def check_export(name: str, config: ModelConfig, tokenizer: Tokenizer | None = N
     if name not in TARGETS:
         raise ConfigError(f"to: no export target is called {name!r}; known targets: {', '.join(TARGETS)}")
     try:
-        return TARGETS[name].check(config, tokenizer)
+        return _check(name, config, tokenizer)
     except DataError as error:
         able = [preset for preset, shape in PRESETS.items() if not export_targets(shape)[name]]
         raise DataError(f"{error}. Presets that export to {name}: {', '.join(able)}") from None
+
+
+def _check(name: str, config: ModelConfig, tokenizer: Tokenizer | None) -> list[str]:
+    if config.has_lookup_tables:
+        raise DataError(f"{name}: no other tool knows lookup tables (value_embeddings, ngram_rows)")
+    return TARGETS[name].check(config, tokenizer)
 
 
 def export_model(path: Path, target: str, out: Path, *, dtype: str | None = None) -> ExportSummary:

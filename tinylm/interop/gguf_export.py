@@ -24,13 +24,6 @@ from tinylm.tokenizer import Piece, Tokenizer, load_tokenizer
 __all__ = ["check_gguf", "write_gguf"]
 
 _TYPES = {"f32": "F32", "f16": "F16", "q8_0": "Q8_0", "q4_0": "Q4_0"}
-# What no architecture of llama.cpp that we write has otherwise.
-_PLAIN: dict[str, Any] = {
-    "parallel_residual": False,
-    "local_layers": (),
-    "logit_softcap": 0.0,
-    "value_embeddings": False,
-}
 _BLOCK = 32  # columns that share one scale
 _TYPE_IDS = {kind: number for number, kind in TOKEN_TYPES.items()}
 _GELU_NOTE = (
@@ -53,14 +46,16 @@ def check_gguf(config: ModelConfig, tokenizer: Tokenizer | None) -> list[str]:
 
 def _architecture(config: ModelConfig) -> str:
     if config.norm == "layernorm":
-        wrong = _differences(config, _PLAIN | {"qk_norm": False, "n_kv_heads": config.n_heads})
+        fixed: dict[str, Any] = {"qk_norm": False, "parallel_residual": False, "local_layers": (), "logit_softcap": 0.0}
+        wrong = _differences(config, {**fixed, "n_kv_heads": config.n_heads})
         if config.position == "rope":
             wrong.append("position=rope (needs learned or sinusoidal)")
         if config.activation not in ("gelu", "gelu_tanh"):
             wrong.append(f"activation={config.activation} (needs gelu)")
         name = "gpt2"
     else:
-        fixed = _PLAIN | {"position": "rope", "activation": "swiglu", "rotary_fraction": 1.0}
+        fixed = {"position": "rope", "activation": "swiglu", "parallel_residual": False, "logit_softcap": 0.0}
+        fixed |= {"local_layers": (), "rotary_fraction": 1.0}
         wrong = _differences(config, fixed | ({"bias": False} if config.qk_norm else {}))
         name = "qwen3" if config.qk_norm else "llama"
     if config.norm == "layernorm" and config.n_heads * config.head_width != config.d_model:

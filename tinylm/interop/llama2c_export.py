@@ -25,7 +25,6 @@ _FIXED = {
     "activation": "swiglu",
     "bias": False,
     "qk_norm": False,
-    "value_embeddings": False,
     "logit_softcap": 0.0,
     "rope_theta": 10_000.0,
     "rotary_fraction": 1.0,

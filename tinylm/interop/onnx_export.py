@@ -200,14 +200,6 @@ class _ModelGraph(_Builder):
             split = self._rms_norm(norm, split)
         return self.op("Transpose", split, perm=[0, 2, 1, 3])
 
-    def _values(self, layer: str, x: str) -> str:
-        v = self._heads(f"{layer}.wv", x, "")
-        if not self.config.value_embeddings:
-            return v
-        rows = self.op("Gather", self.weight(f"{layer}.value_embeddings.weight"), "input_ids")
-        split = self.op("Reshape", rows, self.integers(0, 0, -1, self.config.head_width))
-        return self.op("Add", v, self.op("Transpose", split, perm=[0, 2, 1, 3]))
-
     def _rotate(self, x: str) -> str:
         if self.config.position != "rope":
             return x
@@ -226,7 +218,7 @@ class _ModelGraph(_Builder):
         layer = f"layers.{i}.attn"
         q = self._rotate(self._heads(f"{layer}.wq", x, f"{layer}.q_norm.weight"))
         k = self._rotate(self._heads(f"{layer}.wk", x, f"{layer}.k_norm.weight"))
-        v = self._values(layer, x)
+        v = self._heads(f"{layer}.wv", x, "")
         k = self.rename(self.op("Concat", f"past_key_values.{i}.key", k, axis=2), f"present.{i}.key")
         v = self.rename(self.op("Concat", f"past_key_values.{i}.value", v, axis=2), f"present.{i}.value")
         group = config.n_heads // config.n_kv_heads  # query heads that share one key/value head

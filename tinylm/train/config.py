@@ -29,7 +29,9 @@ class TrainConfig(Config):
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "f32", "bf16"] = Field("auto", description="auto: bf16 only where the chip has it")
-    compile: Literal["auto", "on", "off"] = Field("auto", description="auto: when the run is long enough to repay it")
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto", description="auto: when nothing faster applies and the run is long"
+    )
     threads: Annotated[int, Field(ge=0, le=1024)] = Field(0, description="CPU threads; 0: physical cores")
 
     batch_tokens: Annotated[int, Field(gt=0)] = Field(1024, description="tokens per optimiser step")
@@ -45,6 +47,7 @@ class TrainConfig(Config):
     optimizer: Literal["muon", "adamw"] = Field("muon", description="for the matrices; the rest uses AdamW")
     matrix_lr: Rate = 0.02
     embedding_lr: Rate = 0.1
+    table_lr: Rate = Field(0.2, description="lookup tables of n-grams and values")
     head_lr: Rate = 0.01
     vector_lr: Rate = Field(0.01, description="norm weights and biases")
     momentum: Share = Field(0.95, description="Muon's Nesterov momentum")

@@ -203,7 +203,7 @@ class _Run:
         read_s = clock_s()
         loss = workers.gradients(rows, config.micro_tokens // length // plan.processes)
         if config.clip_norm:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+            self.optimizers.clip(config.clip_norm)
         done_s = clock_s()
         self.optimizers.step(plan.schedule.lr_scale(self.step), workers.run)
         if self.average:

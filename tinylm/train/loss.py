@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tinylm.model import GPT
+from tinylm.train.fused import nats_and_gradient
 
 __all__ = ["next_token_loss", "token_nats"]
 
@@ -33,12 +34,10 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             logits = F.linear(part, matrix).float()
             if cap:
                 logits = cap * torch.tanh(logits / cap)
-            log_p = logits.log_softmax(-1)
-            total -= log_p.gather(1, wanted).sum()
+            nats, grad = _nats_and_gradient(logits, wanted, keep_logits=bool(cap))
+            total += nats
             if grad_hidden is None or grad_weight is None:
                 continue
-            grad = log_p.exp_()  # d loss / d logits = softmax - one-hot
-            grad.scatter_add_(1, wanted, torch.full_like(wanted, -1.0, dtype=grad.dtype))
             if cap:
                 grad *= 1 - (logits / cap).square()
             grad = grad.to(hidden.dtype)
@@ -52,6 +51,16 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         grad_hidden, grad_weight = ctx.saved_tensors
         scale = grads[0] / len(grad_hidden)
         return grad_hidden * scale.to(grad_hidden.dtype), grad_weight * scale, None, None, None
+
+
+def _nats_and_gradient(logits: Tensor, wanted: Tensor, *, keep_logits: bool) -> tuple[Tensor | float, Tensor]:
+    """Return the summed loss of logits (N, V) and softmax - one-hot, its gradient; may reuse the logits' memory."""
+    if logits.device.type == "cpu":
+        return nats_and_gradient(logits.clone() if keep_logits else logits, wanted.flatten())
+    log_p = logits.log_softmax(-1)
+    nats = -log_p.gather(1, wanted).sum()
+    grad = log_p.exp_()
+    return nats, grad.scatter_add_(1, wanted, torch.full_like(wanted, -1.0, dtype=grad.dtype))
 
 
 def next_token_loss(

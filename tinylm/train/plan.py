@@ -25,6 +25,8 @@ from tinylm.config import ModelConfig
 from tinylm.errors import ConfigError
 from tinylm.model import GPT, compiled_features
 from tinylm.train.config import TrainConfig
+from tinylm.train.fused import applies as fused_applies
+from tinylm.train.fused import fused_features
 from tinylm.train.loss import next_token_loss
 from tinylm.train.optim import Optimizers
 from tinylm.train.schedule import Schedule
@@ -47,6 +49,7 @@ class Plan:
     device: str
     bf16: bool
     compiled: bool
+    fused: bool  # layers through `tinylm.train.fused`
     workers: int  # threads with an equal share of the rows each (CPU); 1 on a GPU
     threads: int  # arithmetic threads inside each worker
     processes: int  # torchrun's world size
@@ -83,7 +86,9 @@ def make_plan(config: TrainConfig, shape: ModelConfig, processes: int) -> Plan:
     device = _device(config)
     bf16 = _wants_bf16(config, device)
     budget_s = config.minutes * 60
-    compiled = config.compile == "on" or (config.compile == "auto" and _repays_compiling(device, budget_s))
+    fused = device == "cpu" and not bf16 and config.compile != "on" and fused_applies(shape)
+    auto = config.compile == "auto" and not fused and _repays_compiling(device, budget_s)
+    compiled = config.compile == "on" or auto
     cores = _cores(config)
     workers = 1 if device == "cuda" else _workers(config, cores, processes)
     threads = max(1, cores // workers)
@@ -91,12 +96,12 @@ def make_plan(config: TrainConfig, shape: ModelConfig, processes: int) -> Plan:
         f"device {device}, {'bf16' if bf16 else 'f32'}: "
         + ("the chip multiplies bf16 natively" if bf16 else "no native bf16 on this chip, emulation would be slower"),
         f"{workers} workers x {threads} threads for {cores} physical cores",
-        f"compile {'on' if compiled else 'off'} for a run of {config.minutes:g} minutes",
+        f"layers {'compiled' if compiled else 'fused' if fused else 'plain'} for a run of {config.minutes:g} minutes",
     ]
     torch.set_num_threads(threads)
     speed = measure_speed(device, bf16, cores)
     given = Schedule.of(max(1, config.steps), config)
-    plan = Plan(given, device, bf16, compiled, workers, threads, processes, speed, reasons)
+    plan = Plan(given, device, bf16, compiled, fused, workers, threads, processes, speed, reasons)
     if config.steps:
         return _because(plan, f"{config.steps} steps as asked")
     started_s = time.perf_counter()
@@ -146,8 +151,8 @@ def _because(plan: Plan, reason: str) -> Plan:
 
 
 def loss_function(config: TrainConfig, plan: Plan) -> LossFunction:
-    """Return the loss of rows under the plan's precision, with compiled layers where the plan says so."""
-    features = compiled_features() if plan.compiled else GPT.features
+    """Return the loss of rows under the plan's precision, through the layers that the plan says."""
+    features = compiled_features() if plan.compiled else fused_features if plan.fused else GPT.features
 
     def loss(model: GPT, inputs: Tensor, targets: Tensor) -> Tensor:
         with torch.autocast(plan.device, torch.bfloat16, enabled=plan.bf16):

@@ -86,6 +86,9 @@ class GradientWorkers:
 def _mean_over_processes(model: GPT, loss: float) -> float:
     if not (dist.is_available() and dist.is_initialized()):
         return loss
+    for parameter in model.parameters():
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.to_dense()
     grads = [p.grad for p in model.parameters() if p.grad is not None]
     flat = torch.cat([grad.flatten() for grad in grads] + [grads[0].new_tensor([loss])])
     dist.all_reduce(flat)
