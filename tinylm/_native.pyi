@@ -106,3 +106,16 @@ def rotate(x: Floats, cos: Floats, sin: Floats) -> None: ...
 def swiglu(gate: Floats, up: Floats, y: Floats) -> None: ...
 def swiglu_grad(gate: Floats, up: Floats, dy: Floats, dgate: Floats, dup: Floats) -> None: ...
 def cross_entropy_grad(logits: Floats, targets: npt.NDArray[np.int64]) -> float: ...
+def adam_rows(
+    rows: npt.NDArray[np.int64],
+    grads: Floats,
+    weights: Floats,
+    mean: Floats,
+    square: Floats,
+    *,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    correction: float,
+    eps: float,
+) -> None: ...

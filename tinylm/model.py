@@ -287,14 +287,12 @@ def initialise(model: GPT, *, zero_projections: bool = False, embedding_std: flo
     """
     scale = 1 / math.sqrt(2 * model.config.n_layers)
     for name, parameter in model.named_parameters():
-        if name.endswith("bias"):
+        if name.endswith("bias") or name.startswith(("ngram_embeddings", "value_embeddings")):
             parameter.zero_()
         elif name.endswith("norm.weight"):
             parameter.fill_(1.0)
         elif name.startswith(("tok_embeddings", "pos_embeddings")):
             parameter.normal_(std=embedding_std)
-        elif "_embeddings." in name:  # of n-grams and values: what they add is learned from nothing
-            parameter.zero_()
         elif zero_projections and name.endswith(("wo.weight", "w_down.weight", "head.weight")):
             parameter.zero_()
         else:

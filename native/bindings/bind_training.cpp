@@ -1,6 +1,9 @@
 // The engine's kernels over whole arrays, for training: each replaces five to ten passes of a tensor library by one.
 #include <pybind11/numpy.h>
 
+#include <algorithm>
+#include <cmath>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -14,7 +17,7 @@ namespace tinylm::bindings {
 namespace {
 
 using Array = py::array_t<float, py::array::c_style>;  // never converted: results are written in place
-using Targets = py::array_t<int64_t, py::array::c_style>;
+using Indices = py::array_t<int64_t, py::array::c_style>;
 
 const kernels::KernelTable& table() {
   static const kernels::KernelTable* fastest = kernels::find_kernels("auto");
@@ -96,7 +99,7 @@ void swiglu_grad(const Array& gate, const Array& up, const Array& dy, Array& dga
 }
 
 // Turns each row of logits (N, V) into softmax - one-hot, the gradient of the summed loss that it returns, in nats.
-double cross_entropy_grad(Array& logits, const Targets& targets) {
+double cross_entropy_grad(Array& logits, const Indices& targets) {
   const Rows rows = rows_of(logits);
   expect(targets.size() == rows.count, "there is not one target per row");
   float* at = logits.mutable_data();
@@ -115,6 +118,43 @@ double cross_entropy_grad(Array& logits, const Targets& targets) {
   return nats;
 }
 
+struct AdamRates {
+  float lr, beta1, beta2, correction, eps;  // correction: of the square root of the mean square
+};
+
+void adam_row(const AdamRates& a, const std::vector<float>& grad, float* weights, float* mean, float* square) {
+  for (size_t i = 0; i < grad.size(); ++i) {
+    mean[i] += (1 - a.beta1) * (grad[i] - mean[i]);
+    square[i] = a.beta2 * square[i] + (1 - a.beta2) * grad[i] * grad[i];
+    weights[i] -= a.lr * mean[i] / (std::sqrt(square[i]) / a.correction + a.eps);
+  }
+}
+
+// Adam on the rows of `weights` that `rows` names; gradients of a row named twice are added in their order.
+void adam_rows(const Indices& rows, const Array& grads, Array& weights, Array& mean, Array& square, float lr, float beta1,
+               float beta2, float correction, float eps) {
+  const auto [count, width] = rows_of(grads);
+  expect(rows.size() == count && rows_of(weights).width == width, "gradients do not fit the table");
+  expect_alike(weights, {&mean, &square});
+  const int64_t *row = rows.data(), limit = rows_of(weights).count;
+  for (int64_t i = 0; i < count; ++i) expect(row[i] >= 0 && row[i] < limit, "a row is out of range");
+  const float* from = grads.data();
+  float *w = weights.mutable_data(), *m = mean.mutable_data(), *s = square.mutable_data();
+  const AdamRates rates{lr, beta1, beta2, correction, eps};
+  const py::gil_scoped_release release;
+  std::vector<int64_t> order(static_cast<size_t>(count));
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [row](int64_t a, int64_t b) { return row[a] < row[b]; });
+  std::vector<float> sum(static_cast<size_t>(width));
+  for (auto next = order.begin(); next != order.end();) {
+    const int64_t target = row[*next];
+    std::fill(sum.begin(), sum.end(), 0.0f);
+    for (; next != order.end() && row[*next] == target; ++next)
+      for (int64_t i = 0; i < width; ++i) sum[static_cast<size_t>(i)] += from[*next * width + i];
+    adam_row(rates, sum, w + target * width, m + target * width, s + target * width);
+  }
+}
+
 }  // namespace
 
 void bind_training(py::module_& module) {
@@ -126,6 +166,9 @@ void bind_training(py::module_& module) {
   module.def("swiglu", &swiglu, in("gate"), in("up"), in("y"), "Writes silu(gate) * up to y.");
   module.def("swiglu_grad", &swiglu_grad, in("gate"), in("up"), in("dy"), in("dgate"), in("dup"),
              "Writes the gradients in gate and up.");
+  module.def("adam_rows", &adam_rows, in("rows"), in("grads"), in("weights"), in("mean"), in("square"), py::kw_only(),
+             py::arg("lr"), py::arg("beta1"), py::arg("beta2"), py::arg("correction"), py::arg("eps"),
+             "Moves the rows of a table (R, C) named by `rows` (N) against their gradients (N, C).");
   module.def("cross_entropy_grad", &cross_entropy_grad, in("logits"), in("targets"),
              "Turns logits (N, V) into softmax - one-hot; returns the summed loss in nats.");
 }

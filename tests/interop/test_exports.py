@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tinylm.config import ModelConfig
 from tinylm.errors import ConfigError, DataError
 from tinylm.interop.checkpoint import Checkpoint
-from tinylm.interop.exports import check_export, export_checkpoint, export_model, export_targets
+from tinylm.interop.exports import TARGETS, check_export, export_checkpoint, export_model, export_targets
 from tinylm.interop.imports import read_checkpoint
 from tinylm.modelfile import random_weights
 from tinylm.presets import PRESETS

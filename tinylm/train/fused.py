@@ -1,4 +1,4 @@
-"""The layers of `tinylm.model` with the engine's kernels between the matrix products: the same sums in fewer passes.
+"""Training with the engine's kernels between the matrix products: the sums of `tinylm.model` in fewer passes.
 
 A norm is six passes over memory in plain PyTorch and ten more backward; here it is one and one. Measured on two
 cores: see docs/LOG.md. Only for float32 on a CPU; `applies` says for which models.
@@ -17,7 +17,7 @@ from tinylm import _native
 from tinylm.config import ModelConfig
 from tinylm.model import GPT, Cache
 
-__all__ = ["applies", "fused_features", "nats_and_gradient"]
+__all__ = ["applies", "fused_features", "move_rows", "nats_and_gradient"]
 
 
 def applies(config: ModelConfig) -> bool:
@@ -63,6 +63,36 @@ def _layer(
 def nats_and_gradient(logits: Tensor, targets: Tensor) -> tuple[float, Tensor]:
     """Return the summed loss of logits (N, V) for targets (N), and its gradient in the logits' own memory."""
     return _native.cross_entropy_grad(_array(logits), targets.numpy()), logits
+
+
+def move_rows(
+    rows: Tensor,
+    grads: Tensor,
+    state: tuple[Tensor, Tensor, Tensor],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    correction: float,
+    eps: float,
+) -> None:
+    """Take an Adam step with some rows of a table on a CPU.
+
+    Args: rows: int64 (N), repeats allowed.  grads: (N, C).  state: table, mean, mean square, each (R, C).
+          correction: of the root of the mean square, which starts at zero.
+    """
+    table, mean, square = map(_array, state)
+    _native.adam_rows(
+        rows.numpy(),
+        _array(grads),
+        table,
+        mean,
+        square,
+        lr=lr,
+        beta1=betas[0],
+        beta2=betas[1],
+        correction=correction,
+        eps=eps,
+    )
 
 
 def _array(tensor: Tensor) -> Any:
