@@ -23,7 +23,7 @@ LAYERS = [
     {"stages", "up"},
     {"stories", "bench", "report", "train", "interop", "native_build"},
     {"engine", "backends", "model", "quantize", "corpus", "tokenizer", "scoring", "presets"},
-    {"completion", "modelfile", "artifacts", "manifest", "prefect_processes", "progress", "runs", "weights"},
+    {"completion", "machine", "modelfile", "artifacts", "manifest", "prefect_processes", "progress", "runs", "weights"},
     {"config"},
     {"errors"},
 ]
@@ -91,7 +91,7 @@ def test_heavy_and_native_imports_stay_where_they_belong(path: Path) -> None:
     assert "flows" not in roots
     if not f"{own}.".startswith(TORCH_AT):
         assert "torch" not in roots, f"{own} must not import torch"
-    if own not in ("engine", "train.fused"):
+    if own != "machine":
         assert "tinylm._native" not in names, f"{own} must not import the extension"
 
 

@@ -1,6 +1,6 @@
 """Text from a model file, at the speed of the C++ engine: bulk, streamed, scored.
 
-The only importer of `tinylm._native`. Text is a function of (model file, prompt, options, sample) alone: batch size,
+Text is a function of (model file, prompt, options, sample) alone: batch size,
 arrival order, threads, replicas and instruction set change the speed and nothing else.
 """
 
@@ -38,12 +38,8 @@ from tinylm.completion import (
 )
 from tinylm.config import GenerateOptions, ModelConfig
 from tinylm.errors import DataError, EngineError, FormatError
+from tinylm.machine import native as _native
 from tinylm.tokenizer import Tokenizer, load_tokenizer
-
-try:
-    from tinylm import _native
-except ImportError as error:  # pragma: no cover - only without a build
-    raise EngineError(f"the C++ engine is not built ({error}); run: python setup.py build_ext --inplace") from None
 
 __all__ = [
     "Completion",
@@ -53,11 +49,7 @@ __all__ = [
     "GenerateOptions",
     "Request",
     "Score",
-    "available_isas",
-    "build_info",
     "load_engine",
-    "measure_macs",
-    "measure_read",
 ]
 
 Item = TypeVar("Item")
@@ -66,26 +58,6 @@ Out = TypeVar("Out")
 _WAIT_S = 0.1  # longest wait in C++ at once, so that Ctrl-C is noticed
 _DEFAULT_BATCH = 32  # slots per replica; flat from 16 to 64 at the presets' shapes (docs/ENGINE.md)
 _BYTE_VOCABULARY = 256
-
-
-def available_isas() -> list[str]:
-    """Return the instruction sets that this build has and this machine runs, fastest first."""
-    return list(_native.available_isas())
-
-
-def build_info() -> dict[str, str]:
-    """Return compiler, flags and instruction sets of the build."""
-    return dict(_native.build_info())
-
-
-def measure_macs(kind: str, threads: int, seconds: float) -> float:
-    """Return this machine's peak multiply-accumulates per second in "int8", "bf16" or "f32", all threads together."""
-    return float(_native.measure_macs(kind=kind, threads=threads, seconds=seconds)[1])
-
-
-def measure_read(working_set_bytes: int, threads: int, seconds: float) -> float:
-    """Return bytes per second that `threads` read at once, each over a working set of its own."""
-    return float(_native.measure_read(working_set_bytes=working_set_bytes, threads=threads, seconds=seconds))
 
 
 def load_engine(

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tinylm.config import GenerateOptions
-from tinylm.engine import Request, available_isas, load_engine
+from tinylm.engine import Request, load_engine
+from tinylm.machine import available_isas
 
 SEEDED = GenerateOptions(max_new_tokens=20, temperature=0.9, top_k=30, top_p=0.95, seed=7, repetition_penalty=1.1)
 GREEDY = GenerateOptions(max_new_tokens=20, temperature=0)

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from tinylm.config import GenerateOptions
-from tinylm.engine import available_isas, load_engine
+from tinylm.engine import load_engine
+from tinylm.machine import available_isas
 from tinylm.model import GPT, generate
 from tinylm.modelfile import read_model
 

@@ -89,7 +89,7 @@ def find_highest_rate(
 def bench_limits(artifacts: ArtifactsDir = Path("artifacts"), json_output: Json = False) -> None:
     """Measure what this machine can do at most; later sweeps show their speed as a share of it."""
     from tinylm.bench.limits import measure_limits
-    from tinylm.engine import measure_macs, measure_read
+    from tinylm.machine import measure_macs, measure_read
 
     out = Output(json_output)
     limits = measure_limits(artifacts, measure_macs, measure_read)

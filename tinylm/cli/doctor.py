@@ -58,7 +58,7 @@ def _checks(artifacts: Path) -> Iterator[_Check]:
 
 def _engine() -> _Check:
     try:
-        from tinylm.engine import available_isas
+        from tinylm.machine import available_isas
 
         return _Check("engine", True, f"instruction sets {', '.join(available_isas())}")
     except (ImportError, TinyLMError) as error:

@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
-from tinylm import _native
 from tinylm.config import ModelConfig
+from tinylm.machine import native
 from tinylm.model import GPT, Cache
 
 __all__ = ["applies", "fused_features", "move_rows", "nats_and_gradient"]
@@ -62,7 +62,7 @@ def _layer(
 
 def nats_and_gradient(logits: Tensor, targets: Tensor) -> tuple[float, Tensor]:
     """Return the summed loss of logits (N, V) for targets (N), and its gradient in the logits' own memory."""
-    return _native.cross_entropy_grad(_array(logits), targets.numpy()), logits
+    return native.cross_entropy_grad(_array(logits), targets.numpy()), logits
 
 
 def move_rows(
@@ -81,7 +81,7 @@ def move_rows(
           correction: of the root of the mean square, which starts at zero.
     """
     table, mean, square = map(_array, state)
-    _native.adam_rows(
+    native.adam_rows(
         rows.numpy(),
         _array(grads),
         table,
@@ -118,7 +118,7 @@ class _RMSNorm(Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         x = x.contiguous()
         y = torch.empty_like(x)
-        _native.rms_norm(_array(x), _array(weight), eps, _array(y))
+        native.rms_norm(_array(x), _array(weight), eps, _array(y))
         ctx.save_for_backward(x, weight)
         ctx.eps = eps
         return y
@@ -127,7 +127,7 @@ class _RMSNorm(Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         x, weight = ctx.saved_tensors
         dx, dweight = torch.empty_like(x), torch.zeros_like(weight)
-        _native.rms_norm_grad(
+        native.rms_norm_grad(
             _array(x), _array(weight), _array(grads[0].contiguous()), ctx.eps, _array(dx), _array(dweight)
         )
         return dx, dweight, None
@@ -149,7 +149,7 @@ class _Rotate(Function):
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     y = x.clone(memory_format=torch.contiguous_format)
-    _native.rotate(_array(y), _array(cos), _array(sin))
+    native.rotate(_array(y), _array(cos), _array(sin))
     return y
 
 
@@ -159,7 +159,7 @@ class _SwiGLU(Function):
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
         y = torch.empty_like(gate)
-        _native.swiglu(_array(gate), _array(up), _array(y))
+        native.swiglu(_array(gate), _array(up), _array(y))
         ctx.save_for_backward(gate, up)
         return y
 
@@ -167,5 +167,5 @@ class _SwiGLU(Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:
         gate, up = ctx.saved_tensors
         dgate, dup = torch.empty_like(gate), torch.empty_like(up)
-        _native.swiglu_grad(_array(gate), _array(up), _array(grads[0].contiguous()), _array(dgate), _array(dup))
+        native.swiglu_grad(_array(gate), _array(up), _array(grads[0].contiguous()), _array(dgate), _array(dup))
         return dgate, dup
