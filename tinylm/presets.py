@@ -46,7 +46,7 @@ PRESETS: dict[str, ModelConfig] = {
         qk_norm=True,
         norm_eps=1e-6,
         value_embeddings=True,
-        ngram_rows=(65_536, 65_536),
+        ngram_rows=(16_384,),
     ),
     "tinylm": ModelConfig(
         vocab_size=4096,

@@ -14,6 +14,7 @@ from tinylm.machine import available_isas
 
 SEEDED = GenerateOptions(max_new_tokens=20, temperature=0.9, top_k=30, top_p=0.95, seed=7, repetition_penalty=1.1)
 GREEDY = GenerateOptions(max_new_tokens=20, temperature=0)
+TABLES: dict[str, Any] = {"value_embeddings": True, "ngram_rows": (97, 512)}
 
 
 def _requests() -> list[Request]:
@@ -31,9 +32,9 @@ def _texts(path: Any, order: list[int], **setup: Any) -> dict[object, list[int]]
     return {completion.tag: completion.token_ids for completion in done}
 
 
-@pytest.mark.parametrize("precision", ["int8", "f32"])
-def test_text_does_not_depend_on_company(precision: str, build_model: Any) -> None:
-    path = build_model(precision, n_kv_heads=2, vocab_size=200)
+@pytest.mark.parametrize(("precision", "parts"), [("int8", {}), ("f32", {}), ("int8", TABLES)])
+def test_text_does_not_depend_on_company(precision: str, parts: dict[str, Any], build_model: Any) -> None:
+    path = build_model(precision, n_kv_heads=2, vocab_size=200, **parts)
     count = len(_requests())
     forward, backward = list(range(count)), list(range(count))[::-1]
     shuffled = [int(i) for i in np.random.default_rng(1).permutation(count)]
@@ -47,9 +48,10 @@ def test_text_does_not_depend_on_company(precision: str, build_model: Any) -> No
         assert _texts(path, shuffled, isa=isa, replicas=1, max_batch=7, threads_per_replica=4) == expected, isa
 
 
-def test_logits_do_not_depend_on_chunks(build_model: Any) -> None:
+@pytest.mark.parametrize("parts", [{}, TABLES])
+def test_logits_do_not_depend_on_chunks(parts: dict[str, Any], build_model: Any) -> None:
     """A prompt read beside other work, in pieces, gives the bits that it gives alone."""
-    path = build_model("int8", context_length=300)
+    path = build_model("int8", context_length=300, **parts)
     tokens = [int(t) for t in np.random.default_rng(8).integers(0, 90, 290)]
     with load_engine(path, replicas=1, threads_per_replica=1, max_batch=1) as engine:
         alone = engine.logits(tokens)

@@ -51,7 +51,7 @@ class FileReport:
             f"shape         {shape}",
             f"parameters    {self.parameters:,} in {len(self.tensors)} tensors, stored as {self.stored_as}",
             f"size          {self.total_bytes:,} bytes",
-            *(f"  {part:<12} {size:>13,} bytes" for part, size in self.bytes_by_part.items()),
+            *(f"  {part:<13} {size:>12,} bytes" for part, size in self.bytes_by_part.items()),
             f"tokenizer     {self.tokenizer}",
             *(f"  {key.removeprefix('general.'):<12} {value}" for key, value in self.provenance.items()),
         ]
@@ -278,6 +278,7 @@ _PARTS = (
     ("tokenizer", re.compile(r"^tokenizer$")),
     ("norms", re.compile(r"norm|ln_\d|ln_f|rms_")),
     ("positions", re.compile(r"pos_emb|position|wpe|^cos$|^sin$")),
+    ("lookup tables", re.compile(r"^(ngram|value)_embeddings")),
     ("embedding", re.compile(r"embed|embd|wte")),
     ("attention", re.compile(r"attn|attention")),
     ("feed-forward", re.compile(r"mlp|ffn")),
