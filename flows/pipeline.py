@@ -44,12 +44,12 @@ def pipeline(
     """Text to stories: corpus, tokenizer, training, export, evaluation, sweep and report; what is current is reused."""
     begin_run()
     chosen = load_profile(profile, profile_changes(corpus, valid, preset, minutes, seed, settings))
-    building = native_task.submit()  # needs no text: runs beside corpus, tokenizer and training
+    building = native_task.submit()  # needs no text: runs beside corpus and tokenizer
     text = corpus_task(chosen.corpus)
     tokenizer = tokenizer_task(chosen.tokenizer, text)
     tokens = tokens_task(text, tokenizer)
+    native = building.result()  # training uses its kernels
     checkpoint = train_task(chosen.train, tokens, tokenizer)
-    native = building.result()
     model = export_task(chosen.export, checkpoint, text, native)
     evaluation = evaluate_task(chosen.evaluate, checkpoint, model, text, native)
     stories = stories_task(chosen.samples, model, text, native)

@@ -28,6 +28,7 @@ DEFAULT_VARY = ("train.matrix_lr=[0.01, 0.02, 0.04]",)
 corpus_task = as_task(stages.corpus, **retry_on_network_error())
 tokenizer_task = as_task(stages.tokenizer)
 tokens_task = as_task(stages.tokens)
+native_task = as_task(stages.native)
 
 
 @task(name="trial", cache_policy=NO_CACHE)
@@ -93,6 +94,7 @@ def tune(
     at_once = at_once or cores
     changes |= {"train.threads": max(1, cores // at_once), "train.samples": 0, "train.card_stories": 0}
     planned = _planned(profile, changes, chosen, grid(profile_changes(settings=vary)), rounds)
+    native_task()  # training uses its kernels
     text = corpus_task(chosen.corpus)
     tokenizer = tokenizer_task(chosen.tokenizer, text)
     outcomes = search(planned, at_once, tokens_task(text, tokenizer), tokenizer)

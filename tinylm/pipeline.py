@@ -176,7 +176,7 @@ def train_model(
 ) -> dict[str, ArtifactRef]:
     """Return the artifacts of the chain's first half, text to one-file model, by stage name.
 
-    The native build needs no text, so it runs beside corpus, tokenizer and training.
+    The native build needs no text, so it runs beside the corpus; training already uses what it builds.
     Args: base: model file to start from, with its tokenizer.
           fit: choose shape, vocabulary and batch for the profile's minutes, the text and this machine.
     """
@@ -185,6 +185,7 @@ def train_model(
     with ThreadPoolExecutor(1, "native-build") as beside:
         native = beside.submit(stages.native, store, progress)
         corpus = keep(stages.corpus(store, profile.corpus, progress))
+        built = keep(native.result())
         if fit:
             profile = _fitted(profile, corpus)
         if base is None:
@@ -193,7 +194,6 @@ def train_model(
             tokenizer = keep(stages.borrowed_tokenizer(store, base))
         tokens = keep(stages.tokens(store, corpus, tokenizer, progress))
         checkpoint = keep(stages.train(store, profile.train, tokens, tokenizer, progress, base=base))
-        built = keep(native.result())
     keep(stages.export(store, profile.export, checkpoint, corpus, built, progress))
     return done
 

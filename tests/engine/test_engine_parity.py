@@ -28,6 +28,7 @@ FEATURES: dict[str, dict[str, Any]] = {
     "odd_sizes": {"vocab_size": 130, "d_model": 44, "n_heads": 3, "n_kv_heads": 3, "head_dim": 10, "d_ff": 53},
     "value_embeddings": {"value_embeddings": True, "n_kv_heads": 2, "qk_norm": True, "tied_embeddings": False},
     "ngrams": {"ngram_rows": (31, 64, 200)},
+    "tables": {"value_embeddings": True, "ngram_rows": (64,), "n_kv_heads": 2},
     "wide_heads": {"head_dim": 40, "n_heads": 2, "n_kv_heads": 1},
 }
 TOKENS = [int(t) for t in np.random.default_rng(5).integers(0, 97, 48)]
@@ -65,7 +66,7 @@ def test_greedy_text_equals_pytorch(name: str, build_model: Any) -> None:
 
 
 @pytest.mark.parametrize("precision", ["f32", "bf16", "int8", "int4"])
-@pytest.mark.parametrize("name", ["llama", "gpt2", "one_kv_head", "odd_sizes", "local"])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "one_kv_head", "odd_sizes", "local", "tables"])
 def test_every_isa_gives_the_same_bits(name: str, precision: str, build_model: Any) -> None:
     path = build_model(precision, **FEATURES[name])
     logits = []
@@ -77,9 +78,12 @@ def test_every_isa_gives_the_same_bits(name: str, precision: str, build_model: A
         assert np.array_equal(logits[0].view(np.uint32), other.view(np.uint32))
 
 
+@pytest.mark.parametrize("name", ["llama", "tables"])
 @pytest.mark.parametrize(("precision", "limit"), [("bf16", 0.02), ("int8", 0.05), ("int4", 0.05)])
-def test_small_precisions_stay_near_the_dequantised_model(precision: str, limit: float, build_model: Any) -> None:
-    path = build_model(precision)
+def test_small_precisions_stay_near_the_dequantised_model(
+    name: str, precision: str, limit: float, build_model: Any
+) -> None:
+    path = build_model(precision, **FEATURES[name])
     with torch.no_grad():
         expected = _torch_model(path)(torch.tensor([TOKENS]))[0].numpy()
     with load_engine(path, replicas=1) as engine:

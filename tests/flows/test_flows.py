@@ -99,6 +99,8 @@ def test_the_command_and_the_flow_share_the_store(first: RunResult, folders: Pat
     store = Store(folders / "artifacts")
     result = run_pipeline(load_profile(TOY), store, folders / "reports", NullProgress(), told.append)
     assert {ref.stage for ref in told} == ALL
+    order = [ref.stage for ref in told]
+    assert order.index("native") < order.index("train")  # training uses the extension
     assert all(ref.reused for ref in told)
     assert result.report == first.report
 

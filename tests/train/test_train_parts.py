@@ -241,19 +241,25 @@ def test_fused_layers_have_the_gradients_of_plain_ones(
     assert fused.applies(model.config)
     rows = torch.randint(320, (3, 18), generator=torch.manual_seed(3))
     gradients = []
-    for features in (GPT.features, fused.fused_features):
+    for features, again in ((GPT.features, False), (fused.fused_features, False), (fused.fused_features, True)):
+        model.checkpoint_activations = again
         model.zero_grad()
         loss = next_token_loss(model, rows[:, :-1], rows[:, 1:], 16, features)
         loss.backward()
         gradients.append([loss.detach(), *(parameter.grad.clone() for parameter in model.parameters())])
-    for plain, found in zip(*gradients, strict=True):
+    for plain, found, recomputed in zip(*gradients, strict=True):
         torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-6)
+        assert torch.equal(found, recomputed)
 
 
 def test_fused_kernels_refuse_arrays_that_do_not_fit() -> None:
     x, narrow = np.ones((4, 6), np.float32), np.ones(5, np.float32)
     with pytest.raises(ValueError, match="not as wide"):
         _native.rms_norm(x, narrow, 1e-5, np.empty_like(x))
+    with pytest.raises(ValueError, match="shapes differ"):
+        _native.adam_rows(np.array([1]), x[:1], x, x[:2], x, lr=0, beta1=0, beta2=0, correction=1, eps=1)
+    with pytest.raises(ValueError, match="not those of the positions"):
+        _native.rotate(np.ones((1, 2, 1, 4), np.float32), np.ones((3, 2), np.float32), np.ones((3, 2), np.float32))
     with pytest.raises(TypeError):
         _native.swiglu(x, x, np.empty_like(x, dtype=np.float64))
     with pytest.raises(ValueError, match="row is out of range"):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tinylm import stages
 from tinylm.config import ModelConfig
 from tinylm.errors import DataError, FormatError, StageError
+from tinylm.presets import PRESETS
 from tinylm.progress import NullProgress
 from tinylm.scoring import evaluate
 from tinylm.tokenizer import Tokenizer
@@ -111,6 +114,17 @@ def test_two_processes_train_as_one(tokens_dir: Path, tmp_path: Path, tiny_run: 
     )
     np.testing.assert_allclose(single, double, rtol=2e-5)
     assert json.loads((tmp_path / "double" / "summary.json").read_text())["plan"]["processes"] == 2
+
+
+def test_the_key_of_a_training_sees_its_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, str]] = []
+    store: Any = SimpleNamespace(build=lambda *_, content, **__: seen.append(content))
+    for layers in (1, 2, 2):
+        changed = PRESETS["quickstart"].model_copy(update={"n_layers": layers})
+        monkeypatch.setitem(PRESETS, "quickstart", changed)
+        stages.train(store, TrainConfig(), store, store, NullProgress())
+    assert seen[0] != seen[1]
+    assert seen[1] == seen[2]
 
 
 def _environment() -> dict[str, str]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tinylm.config import ModelConfig
+from tinylm.config import ModelConfig, Precision
 from tinylm.modelfile import read_model
+from tinylm.weights import weight_shapes
 
-__all__ = ["describe_model", "macs_per_token"]
+__all__ = ["describe_model", "lookup_bytes", "macs_per_token"]
 
 
 def macs_per_token(config: ModelConfig) -> int:
@@ -19,6 +21,13 @@ def macs_per_token(config: ModelConfig) -> int:
     attention = 2 * c * d * config.n_heads + 2 * c * d * config.n_kv_heads
     feed_forward = (3 if config.activation == "swiglu" else 2) * c * config.d_ff
     return config.n_layers * (attention + feed_forward) + config.vocab_size * c
+
+
+def lookup_bytes(config: ModelConfig, precision: Precision) -> int:
+    """Return the bytes of the tables of which a token reads only a few rows, so that no step reads them whole."""
+    shapes = weight_shapes(config).items()
+    tables = sum(math.prod(shape) for name, shape in shapes if name.startswith(("ngram_", "value_")))
+    return tables * {"f32": 4, "bf16": 2, "int8": 1, "int4": 1}[precision]
 
 
 def describe_model(path: Path) -> dict[str, Any]:
@@ -33,6 +42,7 @@ def describe_model(path: Path) -> dict[str, Any]:
         "precision": model.precision,
         "config": model.config.model_dump(mode="json"),
         "macs_per_token": macs_per_token(model.config),
+        "lookup_bytes": lookup_bytes(model.config, model.precision),
         "bits_per_byte": _bits_per_byte(path, provenance),
     }
 

@@ -173,7 +173,7 @@ class Sweep:
             return {}
         most = MachineLimits.model_validate(self.facts["limits"]).tokens_per_s(
             macs_per_token=model["macs_per_token"],
-            weights_bytes=int(facts["weights_bytes"]),
+            weights_bytes=int(facts["weights_bytes"]) - model.get("lookup_bytes", 0),
             precision=cell.precision,
             threads=cell.replicas * cell.threads,
             rows=max(1, round(figures["occupancy"] * cell.replicas * cell.batch)),

@@ -47,7 +47,7 @@ def train(
         config,
         {"tokens": tokens, "tokenizer": tokenizer},
         make,
-        content={} if base is None else {"base": sha256_file(base)},
+        content={"shape": config.shape.digest()} | ({} if base is None else {"base": sha256_file(base)}),
         resumable=True,
         discard=("checkpoints",),
     )

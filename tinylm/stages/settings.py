@@ -16,7 +16,7 @@ VERSION = {
     "corpus": 1,
     "tokenizer": 1,
     "tokens": 1,
-    "train": 1,
+    "train": 2,
     "native": 1,
     "model": 2,
     "converted": 2,

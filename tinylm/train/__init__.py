@@ -1,4 +1,5 @@
-"""Training: tokens in, a checkpoint out. Knows nothing of the artifact store, Prefect or the engine.
+"""Training: tokens in, a checkpoint out. Knows nothing of the artifact store or Prefect; of the C++ extension it
+knows kernels (`fused`), not the engine.
 
 Importing this package does not import torch; `train` does when it is first asked for.
 """

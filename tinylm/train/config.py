@@ -29,9 +29,7 @@ class TrainConfig(Config):
     seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "f32", "bf16"] = Field("auto", description="auto: bf16 only where the chip has it")
-    compile: Literal["auto", "on", "off"] = Field(
-        "auto", description="auto: when nothing faster applies and the run is long"
-    )
+    compile: Literal["auto", "on", "off"] = Field("auto", description="auto: long runs whose layers are not fused")
     threads: Annotated[int, Field(ge=0, le=1024)] = Field(0, description="CPU threads; 0: physical cores")
 
     batch_tokens: Annotated[int, Field(gt=0)] = Field(1024, description="tokens per optimiser step")
@@ -44,7 +42,7 @@ class TrainConfig(Config):
     checkpoint_activations: bool = Field(False, description="recompute layers in backward: less memory, more time")
     loss_rows: Annotated[int, Field(gt=0)] = Field(512, description="rows of logits held at once")
 
-    optimizer: Literal["muon", "adamw"] = Field("muon", description="for the matrices; the rest uses AdamW")
+    optimizer: Literal["muon", "adamw"] = Field("muon", description="for the matrices; the rest uses Adam")
     matrix_lr: Rate = 0.02
     embedding_lr: Rate = 0.1
     table_lr: Rate = Field(0.1, description="lookup tables of n-grams and values")
@@ -58,7 +56,9 @@ class TrainConfig(Config):
     warmup_share: Share = 0.02
     decay_share: Share = Field(0.5, description="closing share of the steps with a falling rate")
     final_lr: Share = Field(0.0, description="rate at the end, as a share of the peak")
-    clip_norm: Annotated[float, Field(ge=0)] = Field(0.0, description="largest gradient norm; 0: off")
+    clip_norm: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="largest gradient norm, lookup tables aside; 0: off"
+    )
     average: Share = Field(0.0, description="decay of the exponential weight average per step; 0: off")
     lora_rank: Annotated[int, Field(ge=0, le=1024)] = Field(0, description="fine-tune products of this rank; 0: all")
     lora_lr: Rate = 0.005

@@ -1,7 +1,7 @@
 """Training with the engine's kernels between the matrix products: the sums of `tinylm.model` in fewer passes.
 
-A norm is six passes over memory in plain PyTorch and ten more backward; here it is one and one. Measured on two
-cores: see docs/LOG.md. Only for float32 on a CPU; `applies` says for which models.
+A norm is six passes over memory in plain PyTorch and ten more backward; here it is one and one (gains: docs/LOG.md).
+The layers are for float32 on a CPU and the models that `applies` names; the loss is so on any CPU run.
 """
 
 from __future__ import annotations

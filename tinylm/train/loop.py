@@ -353,7 +353,8 @@ class _Run:
 
 
 def _fingerprint(config: TrainConfig, shard: TokenShard, tokenizer: Tokenizer, base: GPT | None) -> str:
-    digest = hashlib.sha256(f"{config.digest()} {tokenizer.digest()} {torch.__version__}".encode())
+    settings = (config.digest(), config.shape.digest(), tokenizer.digest(), torch.__version__)  # a preset may change
+    digest = hashlib.sha256(" ".join(settings).encode())
     digest.update(shard.offsets.tobytes())
     digest.update(shard.tokens.tobytes())
     for weight in base.parameters() if base else ():

@@ -70,7 +70,7 @@ def next_token_loss(
 
     Args: inputs, targets: int64 (B, T).
           rows: rows of logits held at once.
-          features: `GPT.features`, or a compiled form of it.
+          features: `GPT.features`, or a compiled or fused form of it.
     """
     hidden = features(model, inputs).flatten(0, 1)
     if torch.is_autocast_enabled(hidden.device.type):

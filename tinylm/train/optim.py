@@ -1,4 +1,4 @@
-"""Muon for matrices, AdamW for the rest, with state that can be saved as plain tensors."""
+"""Muon for matrices, Adam for the rest, with state that can be saved as plain tensors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,16 @@ from tinylm.model import GPT
 from tinylm.train.config import TrainConfig
 from tinylm.train.fused import move_rows
 
-__all__ = ["AdamW", "Group", "Muon", "Optimizers", "minimax_quintics", "orthogonalise"]
+__all__ = [
+    "AdamW",
+    "Group",
+    "Muon",
+    "Optimizers",
+    "TableAdam",
+    "minimax_quintics",
+    "move_rows_by_torch",
+    "orthogonalise",
+]
 
 Run = Callable[[Sequence[Callable[[], None]]], None]  # does all the parts of a step, in any order
 
@@ -249,7 +258,7 @@ class Optimizers:
         self._matrix_lr, self._weight_decay = config.matrix_lr, config.weight_decay
 
     def clip(self, norm: float) -> None:
-        """Scale the gradients down to `norm` in all; not those of the tables, where Adam ignores the scale."""
+        """Scale the gradients down to `norm` in all; those of lookup tables are left out."""
         torch.nn.utils.clip_grad_norm_(self._clipped, norm)
 
     def step(self, lr_scale: float, run: Run = _in_turn) -> None:

@@ -86,12 +86,13 @@ def make_plan(config: TrainConfig, shape: ModelConfig, processes: int) -> Plan:
     device = _device(config)
     bf16 = _wants_bf16(config, device)
     budget_s = config.minutes * 60
-    fused = device == "cpu" and not bf16 and config.compile != "on" and fused_applies(shape)
-    auto = config.compile == "auto" and not fused and _repays_compiling(device, budget_s)
-    compiled = config.compile == "on" or auto
     cores = _cores(config)
     workers = 1 if device == "cuda" else _workers(config, cores, processes)
     threads = max(1, cores // workers)
+    # The kernels have one thread a worker; with more, PyTorch's own are faster.
+    fused = device == "cpu" and not bf16 and threads == 1 and config.compile != "on" and fused_applies(shape)
+    repays = config.compile == "auto" and not fused and _repays_compiling(device, budget_s)
+    compiled = config.compile == "on" or repays
     reasons = [
         f"device {device}, {'bf16' if bf16 else 'f32'}: "
         + ("the chip multiplies bf16 natively" if bf16 else "no native bf16 on this chip, emulation would be slower"),
