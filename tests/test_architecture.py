@@ -22,13 +22,13 @@ LAYERS = [
     {"pipeline"},
     {"stages", "up"},
     {"stories", "bench", "report", "train", "interop", "native_build"},
-    {"engine", "backends", "model", "quantize", "corpus", "tokenizer", "scoring", "presets"},
+    {"engine", "backends", "model", "lookups", "quantize", "corpus", "tokenizer", "scoring", "presets"},
     {"completion", "machine", "modelfile", "artifacts", "manifest", "prefect_processes", "progress", "runs", "weights"},
     {"config"},
     {"errors"},
 ]
 LAYER_OF = {name: depth for depth, names in enumerate(LAYERS) for name in names}
-TORCH_AT = ("model", "train.", "interop.", "backends.torch")
+TORCH_AT = ("model", "lookups", "train.", "interop.", "backends.torch")
 
 
 def modules(folder: str) -> list[Path]:

@@ -74,6 +74,9 @@ class ModelConfig(Config):
     ngram_rows: tuple[Annotated[int, Field(gt=0, le=1 << 24)], ...] = Field(
         (), max_length=3, description="rows of the tables of hashed pairs, triples, … that embeddings add; empty: none"
     )
+    copy_ngrams: Annotated[int, Field(ge=0, le=4)] = Field(
+        0, description="embeddings add what came after the last use of the longest n-gram up to this; 0: off"
+    )
     logit_softcap: Annotated[float, Field(ge=0)] = Field(0.0, description="0: off; else c * tanh(logits / c)")
     rope_theta: Annotated[float, Field(gt=0)] = 10_000.0
     rotary_fraction: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="leading share of a head rotated")
@@ -90,6 +93,8 @@ class ModelConfig(Config):
             raise ValueError(f"n_kv_heads must divide n_heads ({self.n_heads}); found {self.n_kv_heads}")
         if self.position == "rope" and (self.rotary_dim % 2 or self.rotary_dim == 0):
             raise ValueError(f"rotated width of a head must be even and positive; found {self.rotary_dim}")
+        if (self.vocab_size + 1) ** self.copy_ngrams >= 1 << 63:
+            raise ValueError(f"copy_ngrams: {self.copy_ngrams} tokens of {self.vocab_size} must fit 63 bits")
         if any(not 0 <= layer < self.n_layers for layer in self.local_layers):
             raise ValueError(f"local_layers must lie in 0..{self.n_layers - 1}; found {self.local_layers}")
         return self
@@ -102,7 +107,7 @@ class ModelConfig(Config):
     @property
     def has_lookup_tables(self) -> bool:
         """Whether the model adds rows of tables beyond its embeddings: parts that no other tool has."""
-        return self.value_embeddings or bool(self.ngram_rows)
+        return self.value_embeddings or bool(self.ngram_rows) or self.copy_ngrams > 0
 
     @property
     def rotary_dim(self) -> int:

@@ -16,8 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from tinylm.config import NGRAM_FACTOR, GenerateOptions, ModelConfig
+from tinylm.config import GenerateOptions, ModelConfig
 from tinylm.errors import ConfigError
+from tinylm.lookups import CopyEmbeddings, NGramEmbeddings
+from tinylm.weights import LOOKUP_TABLES
 
 __all__ = ["GPT", "Cache", "compiled_features", "generate", "initialise", "next_token"]
 
@@ -29,7 +31,7 @@ class Cache:
     """What a model keeps of the positions that it has read; empty at the start of a text."""
 
     layers: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # keys and values, each (B, G, T, D)
-    last_tokens: Tensor | None = None  # (B, n - 1), where the model looks n-grams up
+    tokens: Tensor | None = None  # (B, positions), where the model looks n-grams up
 
     @property
     def positions(self) -> int:
@@ -53,7 +55,9 @@ class GPT(nn.Module):
         elif config.position == "sinusoidal":
             self.register_buffer("sinusoids", _sinusoids(config), persistent=False)
         if config.ngram_rows:
-            self.ngram_embeddings = _NGramEmbeddings(config)
+            self.ngram_embeddings = NGramEmbeddings(config)
+        if config.copy_ngrams:
+            self.copy_embeddings = CopyEmbeddings(config)
         if config.value_embeddings:
             width = config.n_kv_heads * config.head_width
             tables = (nn.Embedding(config.vocab_size, width) for _ in range(config.n_layers))
@@ -88,8 +92,8 @@ class GPT(nn.Module):
         if stop > config.context_length:
             raise ConfigError(f"context_length: {stop} positions asked, the model has {config.context_length}")
         x = self.tok_embeddings(tokens)  # (B, T, C)
-        if config.ngram_rows:
-            x = x + self.ngram_embeddings(tokens, cache)
+        if config.ngram_rows or config.copy_ngrams:
+            x = x + self._looked_up(tokens, cache)
         if config.position == "learned":
             x = x + self.pos_embeddings.weight[start:stop]
         elif config.position == "sinusoidal":
@@ -104,6 +108,18 @@ class GPT(nn.Module):
                 x = call(layer, x, added, rotation, cache, index)
         return self.norm(x)  # type: ignore[no-any-return]
 
+    def _looked_up(self, tokens: Tensor, cache: Cache | None) -> Tensor:
+        """Return what the text up to each of `tokens` adds to its embedding, (B, T, C)."""
+        text = tokens
+        if cache is not None:
+            cache.tokens = text = tokens if cache.tokens is None else torch.cat((cache.tokens, tokens), dim=1)
+        total = torch.zeros((), device=tokens.device)
+        if self.config.ngram_rows:
+            total = total + self.ngram_embeddings(text, tokens.shape[1])
+        if self.config.copy_ngrams:
+            total = total + self.copy_embeddings.of_text(text, tokens.shape[1])
+        return total
+
     def logits(self, hidden: Tensor) -> Tensor:
         """Return float32 scores (..., V) of hidden states (..., C), soft-capped if the model is."""
         logits = F.linear(hidden, self.head_weight).float()
@@ -114,32 +130,6 @@ class GPT(nn.Module):
     def head_weight(self) -> Tensor:
         """The (V, C) matrix that scores tokens: the embedding itself when tied."""
         return self.tok_embeddings.weight if self.config.tied_embeddings else self.head.weight
-
-
-class _NGramEmbeddings(nn.ModuleDict):
-    """One table per n = 2, 3, …: a vector of width C for each n-gram of tokens, which share rows by their hash."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        orders = enumerate(config.ngram_rows, start=2)
-        super().__init__({str(n): nn.Embedding(rows, config.d_model) for n, rows in orders})
-        self._rows = config.ngram_rows
-        self._before = len(config.ngram_rows)  # tokens that the longest n-gram has before its last
-
-    def forward(self, tokens: Tensor, cache: Cache | None) -> Tensor:
-        """Return the sum of the vectors of the n-grams that end at each of `tokens`, (B, T, C)."""
-        past = cache.last_tokens if cache else None
-        if past is None:  # zeros stand before the first token
-            past = tokens.new_zeros(len(tokens), self._before)
-        window = torch.cat((past, tokens), dim=1)
-        if cache is not None:
-            cache.last_tokens = window[:, -self._before :]
-        T, total = tokens.shape[1], torch.zeros((), device=tokens.device)
-        for (name, table), rows in zip(self.items(), self._rows, strict=True):
-            row = torch.zeros_like(tokens)
-            for at in range(self._before + 1 - int(name), self._before + 1):  # from the oldest token on
-                row = (row * NGRAM_FACTOR + window[:, at : at + T]) % rows
-            total = total + table(row)
-        return total
 
 
 class _Layer(nn.Module):
@@ -287,7 +277,7 @@ def initialise(model: GPT, *, zero_projections: bool = False, embedding_std: flo
     """
     scale = 1 / math.sqrt(2 * model.config.n_layers)
     for name, parameter in model.named_parameters():
-        if name.endswith("bias") or name.startswith(("ngram_embeddings", "value_embeddings")):
+        if name.endswith("bias") or name.startswith(LOOKUP_TABLES):
             parameter.zero_()
         elif name.endswith("norm.weight"):
             parameter.fill_(1.0)

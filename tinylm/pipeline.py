@@ -173,12 +173,14 @@ def train_model(
     *,
     base: Path | None = None,
     fit: bool = False,
+    tables: bool = False,
 ) -> dict[str, ArtifactRef]:
     """Return the artifacts of the chain's first half, text to one-file model, by stage name.
 
     The native build needs no text, so it runs beside the corpus; training already uses what it builds.
     Args: base: model file to start from, with its tokenizer.
           fit: choose shape, vocabulary and batch for the profile's minutes, the text and this machine.
+          tables: give the fitted shape lookup tables.
     """
     done: dict[str, ArtifactRef] = {}
     keep = _Keeper(done, on_stage)
@@ -187,7 +189,7 @@ def train_model(
         corpus = keep(stages.corpus(store, profile.corpus, progress))
         built = keep(native.result())
         if fit:
-            profile = _fitted(profile, corpus)
+            profile = _fitted(profile, corpus, tables=tables)
         if base is None:
             tokenizer = keep(stages.tokenizer(store, profile.tokenizer, corpus, progress))
         else:
@@ -198,12 +200,13 @@ def train_model(
     return done
 
 
-def _fitted(profile: Profile, corpus: ArtifactRef) -> Profile:
+def _fitted(profile: Profile, corpus: ArtifactRef, *, tables: bool) -> Profile:
     """Return `profile` with the recipe for its minutes; the log says what was chosen and why."""
     from tinylm.train.plan import machine_speed
     from tinylm.train.recipe import recommend
 
-    recipe = recommend(profile.train.minutes, corpus.summary["train"]["bytes"], machine_speed(profile.train))
+    text_bytes = corpus.summary["train"]["bytes"]
+    recipe = recommend(profile.train.minutes, text_bytes, machine_speed(profile.train), tables=tables)
     for reason in recipe.reasons:
         _log.info("recipe: %s", reason)
     train = recipe.train.model_copy(update={"seed": profile.train.seed})

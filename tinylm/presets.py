@@ -48,6 +48,7 @@ PRESETS: dict[str, ModelConfig] = {
         norm_eps=1e-6,
         value_embeddings=True,
         ngram_rows=(16_384,),
+        copy_ngrams=4,
     ),
     "tinylm": ModelConfig(
         vocab_size=4096,

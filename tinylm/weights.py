@@ -13,9 +13,17 @@ import numpy.typing as npt
 
 from tinylm.config import ModelConfig
 
-__all__ = ["is_matrix", "pack_bf16", "random_weights", "unpack_bf16", "weight_shapes"]
+__all__ = ["LOOKUP_TABLES", "copy_rows", "is_matrix", "pack_bf16", "random_weights", "unpack_bf16", "weight_shapes"]
 
 Array = npt.NDArray[Any]
+
+
+LOOKUP_TABLES = ("ngram_embeddings.", "value_embeddings.", "copy_embeddings.")  # a token reads a few rows of them
+
+
+def copy_rows(config: ModelConfig) -> int:
+    """Return the rows of `copy_embeddings`: one per token that may come next, then one per length of n-gram."""
+    return config.vocab_size + config.copy_ngrams + 1
 
 
 def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -26,6 +34,8 @@ def weight_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     if config.position == "learned":
         shapes["pos_embeddings.weight"] = (config.context_length, C)
     shapes |= {f"ngram_embeddings.{n}.weight": (rows, C) for n, rows in enumerate(config.ngram_rows, start=2)}
+    if config.copy_ngrams:
+        shapes["copy_embeddings.weight"] = (copy_rows(config), C)
     if config.value_embeddings:
         shapes |= {f"value_embeddings.{layer}.weight": (V, G * D) for layer in range(config.n_layers)}
     for layer in range(config.n_layers):

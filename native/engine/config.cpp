@@ -22,6 +22,10 @@ class Fields {
   // For a field that older files do not have.
   bool boolean_or(std::string_view name, bool otherwise) { return object_.count(name) ? boolean(name) : otherwise; }
 
+  int64_t integer_or(std::string_view name, int64_t otherwise, int64_t low, int64_t high) {
+    return object_.count(name) ? integer(name, low, high) : otherwise;
+  }
+
   double number(std::string_view name, double low, double high) {
     const double value = take(name).number(label(name));
     if (value < low || value > high)
@@ -107,6 +111,7 @@ Config parse_config(std::string_view json) {
   c.parallel_residual = fields.boolean("parallel_residual");
   c.value_embeddings = fields.boolean_or("value_embeddings", false);
   c.ngram_rows = fields.integers_or_none("ngram_rows", kMaxNgramTables, 1, 1 << 24);
+  c.copy_ngrams = fields.integer_or("copy_ngrams", 0, 0, kMaxCopyNgrams);
   c.logit_softcap = static_cast<float>(fields.number("logit_softcap", 0, 1e6));
   c.rope_theta = fields.number("rope_theta", 1e-6, 1e12);
   c.norm_eps = static_cast<float>(fields.number("norm_eps", 0, 1));

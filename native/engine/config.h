@@ -10,8 +10,8 @@
 
 namespace tinylm::engine {
 
-constexpr int64_t kNgramFactor = 1'000'003;  // of the hash, native/FORMAT.md section 4
 constexpr size_t kMaxNgramTables = 3;
+constexpr int64_t kMaxCopyNgrams = 4;
 
 enum class NormKind { rmsnorm, layernorm };
 enum class PositionKind { rope, learned, sinusoidal };
@@ -29,6 +29,9 @@ struct Config {
   int64_t local_window;         // positions that a local layer sees; 0: all
   std::vector<bool> is_local;   // per layer
   std::vector<int64_t> ngram_rows;  // rows of the tables of hashed pairs, triples, ...
+  int64_t copy_ngrams;              // longest n-gram whose last use in the text is looked up; 0: off
+
+  int64_t copy_rows() const { return vocab_size + copy_ngrams + 1; }
 
   int64_t q_width() const { return n_heads * head_dim; }
   int64_t kv_width() const { return n_kv_heads * head_dim; }

@@ -4,16 +4,14 @@
 #include <utility>
 
 #include "clock.h"
+#include "lookups.h"
 
 namespace tinylm::engine {
 
 namespace {
 
 constexpr int64_t kLogitRows = 64;      // rows of logits held at once: 13 MB at V = 50,257
-constexpr int64_t kQueryTile = 16;      // prompt positions per attention call, so that threads share a long prompt
 constexpr int64_t kFusedChannels = 128; // feed-forward channels finished while they are in L1 and L2 (chosen)
-constexpr int64_t kDividedRows = 12;    // rows per thread from which each thread takes its own rows through a layer
-constexpr int64_t kAttentionCost = 3;   // a multiply-accumulate in attention, against one in a product (measured)
 constexpr int64_t kHeadChannels = 1024; // logits whose block maxima are taken while they are in L2 (chosen)
 
 // Floats between rows: an odd number of cache lines, or the rows of a tile would compete for the same few sets of L1.
@@ -41,7 +39,7 @@ Forward::Forward(const Weights& weights, Team& team, KvCache& cache, int64_t max
   logits_ = buffer(logit_rows, c.vocab_size);
   maxima_ = buffer(logit_rows, c.vocab_size / kernels::kMaximaBlock + 1);
   normed_ = buffer(team.size(), c.d_model);
-  looked_up_ = buffer(team.size(), std::max(c.value_embeddings ? c.kv_width() : 0, c.ngram_rows.empty() ? 0 : c.d_model));
+  looked_up_ = buffer(team.size(), std::max(c.value_embeddings ? c.kv_width() : 0, c.ngram_rows.empty() && !c.copy_ngrams ? 0 : c.d_model));
   scratch_ = buffer(team.size(), static_cast<int64_t>(table_.attention_scratch_floats(c.context_length, c.head_dim)));
   for (const LayerWeights& layer : weights.layers)
     for (const kernels::Matrix* matrix : {&layer.qkv, &layer.wo, &layer.up, &layer.down})
@@ -74,86 +72,6 @@ void Forward::run(const std::vector<Segment>& segments, LogitSink& sink) {
 }
 
 PartTicks Forward::take_ticks() { return std::exchange(ticks_, {}); }
-
-void Forward::plan(const std::vector<Segment>& segments) {
-  rows_.clear(), logit_rows_.clear();
-  int64_t end = 0;
-  for (const Segment& s : segments) {
-    const int64_t first_row = static_cast<int64_t>(rows_.size());
-    for (int64_t i = 0; i < s.count; ++i) {
-      rows_.push_back({s.slot, s.first_position + i, s.tokens + i});
-      if (i >= s.count - s.logits) logit_rows_.push_back(first_row + i);
-    }
-    end = std::max(end, s.first_position + s.count);
-  }
-  divide(segments);
-  int64_t first_row = 0;
-  for (const Segment& s : segments) {
-    plan_attention(s, first_row);
-    first_row += s.count;
-  }
-  extend_positions(end);
-}
-
-// Parts of about equal work. A part begins with a segment or with a block of positions, whose words one thread writes.
-void Forward::divide(const std::vector<Segment>& segments) {
-  const int64_t rows = static_cast<int64_t>(rows_.size());
-  const int64_t parts = rows >= kDividedRows * team_.size() ? team_.size() : 1;
-  const auto cost = [this](const Row& row) { return row_macs_ + kAttentionCost * 2 * config_.q_width() * row.position; };
-  int64_t total = 0, done = 0, r = 0, part = 0;
-  for (const Row& row : rows_) total += cost(row);
-  parts_[0].begin = 0;
-  for (const Segment& s : segments)
-    for (int64_t i = 0; i < s.count; ++i, ++r) {
-      const bool boundary = i == 0 || (s.first_position + i) % kernels::kPositionBlock == 0;
-      if (boundary && part + 1 < parts && done >= total * (part + 1) / parts) {
-        parts_[static_cast<size_t>(part)].end = r;
-        parts_[static_cast<size_t>(++part)].begin = r;
-      }
-      done += cost(rows_[static_cast<size_t>(r)]);
-    }
-  parts_[static_cast<size_t>(part)].end = rows;
-  parts_in_use_ = static_cast<size_t>(part) + 1;
-  if (divided())
-    for (++part; part < team_.size(); ++part) parts_[static_cast<size_t>(part)].begin = parts_[static_cast<size_t>(part)].end = rows;
-  for (Part& each : parts_) each.stores.clear(), each.units.clear();
-  segment_divided_ = false;
-}
-
-void Forward::plan_attention(const Segment& s, int64_t first_row) {
-  const int64_t last_row = first_row + s.count;
-  const bool one_tile = s.count <= kQueryTile;
-  for (size_t p = 0; p < parts_in_use_; ++p) {
-    Part& part = parts_[p];
-    const int64_t begin = std::max(first_row, part.begin), end = std::min(last_row, part.end);
-    if (begin >= end) continue;
-    const bool whole = end - begin == s.count;
-    segment_divided_ |= !whole;
-    for (int64_t g = 0; g < config_.n_kv_heads; ++g) {
-      const bool fused = one_tile && whole;
-      if (!fused) part.stores.push_back({g, begin, end - begin});
-      for (int64_t r = begin; r < end; r += kQueryTile)
-        part.units.push_back({s.slot, g, r, std::min(kQueryTile, end - r), s.first_position + r - first_row, fused});
-    }
-  }
-}
-
-// Sinusoidal embeddings are the same angles as RoPE's over the whole width, sine and cosine interleaved.
-void Forward::extend_positions(int64_t end) {
-  float* table = reinterpret_cast<float*>(positions_.data());
-  const int64_t C = config_.d_model;
-  std::vector<float> angles(static_cast<size_t>(C));
-  for (; positions_ready_ < end; ++positions_ready_) {
-    if (config_.position == PositionKind::rope) {
-      float* cos = table + positions_ready_ * config_.rotary_dim;
-      kernels::rope_table(positions_ready_, config_.rotary_dim, config_.rope_theta, cos, cos + config_.rotary_dim / 2);
-    } else if (config_.position == PositionKind::sinusoidal) {
-      float *cos = angles.data(), *sin = cos + C / 2, *to = table + positions_ready_ * C;
-      kernels::rope_table(positions_ready_, C, 10000.0, cos, sin);
-      for (int64_t i = 0; i < C / 2; ++i) to[2 * i] = sin[i], to[2 * i + 1] = cos[i];
-    }
-  }
-}
 
 void Forward::lap(int thread, StepPart part) {
   if (thread != 0) return;
@@ -195,23 +113,26 @@ void Forward::embed(int thread) {
     const Row& row = rows_[static_cast<size_t>(r)];
     float* x = x_.row(r);
     table_.unpack_row(weights_.embeddings, *row.token, x);
-    for (size_t i = 0; i < weights_.ngrams.size(); ++i) {
-      float* looked_up = looked_up_.row(thread);
-      table_.unpack_row(weights_.ngrams[i], ngram_row(row, static_cast<int64_t>(i) + 2, config_.ngram_rows[i]), looked_up);
-      table_.add(x, looked_up, config_.d_model, x);
-    }
+    look_up(row, x, looked_up_.row(thread));
     const float* added = weights_.positions;
     if (config_.position == PositionKind::sinusoidal) added = reinterpret_cast<const float*>(positions_.data());
     if (added != nullptr) table_.add(x, added + row.position * config_.d_model, config_.d_model, x);
   });
 }
 
-// Zeros stand before the first token.
-int64_t Forward::ngram_row(const Row& row, int64_t n, int64_t rows) {
-  int64_t hash = 0;
-  for (int64_t back = n - 1; back >= 0; --back)
-    hash = (hash * kNgramFactor + (back <= row.position ? row.token[-back] : 0)) % rows;
-  return hash;
+// Adds to x what the tables say of the text up to this row, one vector after another.
+void Forward::look_up(const Row& row, float* x, float* looked_up) {
+  const auto add_row = [&](const kernels::Matrix& matrix, int64_t index) {
+    table_.unpack_row(matrix, index, looked_up);
+    table_.add(x, looked_up, config_.d_model, x);
+  };
+  for (size_t i = 0; i < weights_.ngrams.size(); ++i)
+    add_row(weights_.ngrams[i], ngram_row(row.token, row.position, static_cast<int64_t>(i) + 2, config_.ngram_rows[i]));
+  if (config_.copy_ngrams) {
+    const LastUse use = last_use(row.token, row.position, config_.copy_ngrams);
+    add_row(weights_.copies, config_.vocab_size + use.length);
+    if (use.length) add_row(weights_.copies, use.after);
+  }
 }
 
 void Forward::layer(int thread, int64_t index) {

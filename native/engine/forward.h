@@ -47,7 +47,7 @@ class Forward {
  private:
   struct Row {
     int64_t slot, position;
-    const int32_t* token;  // within its text: those before it can be read
+    const int32_t* token;  // within its text: all those before it can be read
   };
   struct Store {  // all positions of one slot and head: neighbours share words of the cache, so one thread writes them
     int64_t kv_head, first_row, rows;
@@ -73,7 +73,7 @@ class Forward {
   void extend_positions(int64_t end);
   void work(int thread);
   void embed(int thread);
-  static int64_t ngram_row(const Row& row, int64_t n, int64_t rows);
+  void look_up(const Row& row, float* x, float* looked_up);
   void layer(int thread, int64_t index);
   void mix(const LayerWeights& layer, int64_t index, int thread);
   void feed_forward(int thread, const LayerWeights& layer, const uint8_t* prepared);

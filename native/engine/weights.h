@@ -30,6 +30,7 @@ struct Weights {
   kernels::Matrix embeddings;  // (V, C)
   kernels::Matrix head;        // (V, C); the same as embeddings when tied
   std::vector<kernels::Matrix> ngrams;  // of pairs, triples, ...: (rows, C)
+  kernels::Matrix copies;               // (copy_rows, C), where the config has them
   const float* positions = nullptr;  // (context, C) when learned
   std::vector<LayerWeights> layers;
   NormWeights norm;

@@ -254,6 +254,11 @@ def test_bad_settings_are_refused(settings: list[str], expected: str) -> None:
     assert expected in refused("run", *settings)
 
 
+@pytest.mark.parametrize("other", ["--preset", "--profile"])
+def test_tables_are_for_fitted_shapes(other: str) -> None:
+    assert "--preset story-tables" in refused("train", "--out", "out", "--tables", other, "story")
+
+
 def test_usage_errors_are_code_2() -> None:
     assert run("generate").exit_code == 2
     assert run("absent").exit_code == 2

@@ -14,7 +14,7 @@ from tinylm.machine import available_isas
 
 SEEDED = GenerateOptions(max_new_tokens=20, temperature=0.9, top_k=30, top_p=0.95, seed=7, repetition_penalty=1.1)
 GREEDY = GenerateOptions(max_new_tokens=20, temperature=0)
-TABLES: dict[str, Any] = {"value_embeddings": True, "ngram_rows": (97, 512)}
+TABLES: dict[str, Any] = {"value_embeddings": True, "ngram_rows": (97, 512), "copy_ngrams": 2}
 
 
 def _requests() -> list[Request]:

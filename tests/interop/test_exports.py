@@ -234,7 +234,7 @@ def test_every_preset_says_where_it_can_go() -> None:
     assert able["story-tables"] == set()
 
 
-@pytest.mark.parametrize("parts", [{"value_embeddings": True}, {"ngram_rows": (97,)}])
+@pytest.mark.parametrize("parts", [{"value_embeddings": True}, {"ngram_rows": (97,)}, {"copy_ngrams": 1}])
 def test_lookup_tables_are_refused_by_name(parts: dict[str, Any], sentencepiece_model: bytes, tmp_path: Path) -> None:
     config = tiny("llama-8m").model_copy(update=parts)
     for target in TARGETS:

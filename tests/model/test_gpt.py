@@ -32,12 +32,22 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "parallel, partly rotated": {"parallel_residual": True, "rotary_fraction": 0.5, "norm": "layernorm"},
     "vectors of tokens in the values": {"value_embeddings": True, "n_kv_heads": 2, "qk_norm": True},
     "pairs and triples": {"ngram_rows": (61, 128)},
+    "what came after": {"copy_ngrams": 2},
     "local windows, wide heads": {"local_window": 4, "local_layers": (1,), "head_dim": 12},
 }
 
 
 def tiny(name: str) -> ModelConfig:
     return ModelConfig(**{**TINY, **VARIANTS[name]})
+
+
+def drawn(name: str) -> GPT:
+    """Return a model without zeros: lookup tables start with them, and would prove nothing."""
+    model = GPT(tiny(name))
+    for parameter in model.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    return model
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +74,7 @@ def test_every_variant_learns_and_uses_all_its_weights(name: str) -> None:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_cached_positions_score_as_uncached_ones(name: str) -> None:
-    model, tokens = GPT(tiny(name)), torch.randint(37, (2, 12))
+    model, tokens = drawn(name), torch.randint(9, (2, 12))
     cache = Cache()
     parts = [model(tokens[:, start:stop], cache) for start, stop in ((0, 5), (5, 6), (6, 12))]
     torch.testing.assert_close(torch.cat(parts, dim=1), model(tokens), atol=2e-6, rtol=1e-5)
@@ -72,11 +82,28 @@ def test_cached_positions_score_as_uncached_ones(name: str) -> None:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_future_is_not_seen(name: str) -> None:
-    model, tokens = GPT(tiny(name)), torch.randint(37, (1, 12))
+    model, tokens = drawn(name), torch.randint(9, (1, 12))
     changed = tokens.clone()
     changed[0, 7:] = (changed[0, 7:] + 1) % 37
     assert torch.equal(model(tokens)[:, :7], model(changed)[:, :7])
     assert not torch.equal(model(tokens)[:, 7:], model(changed)[:, 7:])
+
+
+def test_what_came_after_the_last_use_is_looked_up() -> None:
+    model = GPT(tiny("what came after"))  # pairs at most
+    table, V = model.copy_embeddings.weight, 37
+    torch.nn.init.normal_(table)
+    text = torch.tensor([[5, 6, 7, 5, 6, 6, 9, 5]])
+    after = [None, None, None, 6, 7, 6, None, 6]  # at the sixth token "6 6" is new, and 6 was last used just before
+    lengths = [0, 0, 0, 1, 2, 1, 0, 1]
+    rows = [table[V + n] + (0 if t is None else table[t]) for n, t in zip(lengths, after, strict=True)]
+    torch.testing.assert_close(model.copy_embeddings.of_text(text, 8)[0], torch.stack(rows))
+    assert torch.equal(model.copy_embeddings.of_text(text, 3), model.copy_embeddings.of_text(text, 8)[:, 5:])
+
+
+def test_ngrams_must_have_a_number() -> None:
+    with pytest.raises(ValueError, match="copy_ngrams: 4 tokens of 65536 must fit 63 bits"):
+        ModelConfig(**{**TINY, "vocab_size": 1 << 16, "copy_ngrams": 4})
 
 
 def test_local_layers_see_their_window_only() -> None:

@@ -50,6 +50,8 @@ class NumpyModel:
         x = self._weights["tok_embeddings.weight"][list(tokens)]  # (T, C)
         for n, rows in enumerate(config.ngram_rows, start=2):
             x = x + self._weights[f"ngram_embeddings.{n}.weight"][_ngram_rows(cache.tokens, n, rows)[start:]]
+        if config.copy_ngrams:
+            x = x + np.stack([self._copied(cache.tokens, position) for position in range(start, len(cache.tokens))])
         if self._positions is not None:
             x = x + self._positions[start : start + len(tokens)]
         for i in range(config.n_layers):
@@ -64,6 +66,13 @@ class NumpyModel:
         logits = x @ head.T
         cap = np.float32(config.logit_softcap)
         return cap * np.tanh(logits / cap) if cap else logits
+
+    def _copied(self, tokens: list[int], position: int) -> FloatArray:
+        """Return the vectors (C) of the length of the n-gram that was used before, and of the token after it."""
+        table = self._weights["copy_embeddings.weight"]
+        n, end = _last_use(tokens, position, self.config.copy_ngrams)
+        vector: FloatArray = table[self.config.vocab_size + n]
+        return vector + table[tokens[end + 1]] if n else vector
 
     def _attend(self, i: int, x: FloatArray, cache: TextCache) -> FloatArray:
         config = self.config
@@ -167,6 +176,15 @@ def _ngram_rows(tokens: Sequence[int], n: int, rows: int) -> NDArray[np.int64]:
     for first in range(n):  # from the oldest token of the n-gram to the newest
         row = (row * NGRAM_FACTOR + padded[first : first + len(tokens)]) % rows
     return row
+
+
+def _last_use(tokens: Sequence[int], position: int, longest: int) -> tuple[int, int]:
+    """Return the length of the longest n-gram ending at `position` that was there before, and where it ended last."""
+    for n in range(longest, 0, -1):
+        for end in range(position - 1, n - 2, -1):
+            if tokens[end - n + 1 : end + 1] == tokens[position - n + 1 : position + 1]:
+                return n, end
+    return 0, position
 
 
 def _visible(start: int, count: int, window: int) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:

@@ -135,7 +135,7 @@ def layout_for(config: ModelConfig) -> Layout:
     if config.logit_softcap:
         raise DataError("transformers: no class has these parts with soft-capped logits (logit_softcap)")
     if config.has_lookup_tables:
-        raise DataError("transformers: no class has lookup tables (value_embeddings, ngram_rows)")
+        raise DataError("transformers: no class has lookup tables (value_embeddings, ngram_rows, copy_ngrams)")
     name = _rms_class(config) if config.norm == "rmsnorm" else _layer_norm_class(config)
     if not name:
         parts = f"norm={config.norm}, position={config.position}, activation={config.activation}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from tinylm.config import ModelConfig, Precision
 from tinylm.modelfile import read_model
-from tinylm.weights import weight_shapes
+from tinylm.weights import LOOKUP_TABLES, weight_shapes
 
 __all__ = ["describe_model", "lookup_bytes", "macs_per_token"]
 
@@ -26,7 +26,7 @@ def macs_per_token(config: ModelConfig) -> int:
 def lookup_bytes(config: ModelConfig, precision: Precision) -> int:
     """Return the bytes of the tables of which a token reads only a few rows, so that no step reads them whole."""
     shapes = weight_shapes(config).items()
-    tables = sum(math.prod(shape) for name, shape in shapes if name.startswith(("ngram_", "value_")))
+    tables = sum(math.prod(shape) for name, shape in shapes if name.startswith(LOOKUP_TABLES))
     return tables * {"f32": 4, "bf16": 2, "int8": 1, "int4": 1}[precision]
 
 

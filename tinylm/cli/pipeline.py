@@ -65,6 +65,9 @@ def train(
     corpus: Corpus = None,
     valid: Valid = None,
     preset: Annotated[str | None, typer.Option(help="Shape, by name.", show_default="fitted too")] = None,
+    tables: Annotated[
+        bool, typer.Option("--tables", help="Fit a shape with lookup tables: learns more, opens in no other tool.")
+    ] = False,
     minutes: Minutes = None,
     seed: Seed = None,
     base: Annotated[str | None, typer.Option("--from", help="Model to start from.", show_default="none")] = None,
@@ -80,6 +83,9 @@ def train(
 
     if lora is not None and base is None:
         raise ConfigError("--lora changes a model that is there: name it with --from")
+    fit = profile is None and preset is None and base is None
+    if tables and not fit:
+        raise ConfigError("--tables is for a shape fitted to the minutes; without that, take --preset story-tables")
     out = Output(json_output)
     changes = profile_changes(corpus or (), valid or (), preset, minutes, seed, settings or ())
     if lora is not None:
@@ -91,7 +97,8 @@ def train(
         terminal_progress(),
         lambda ref: _tell(out, ref),
         base=None if base is None else find_model(base, artifacts),
-        fit=profile is None and preset is None and base is None,
+        fit=fit,
+        tables=tables,
     )
     out_dir.mkdir(parents=True, exist_ok=True)
     shutil.copytree(refs["train"].path, out_dir / "checkpoint", dirs_exist_ok=True)

@@ -87,7 +87,7 @@ def check_export(name: str, config: ModelConfig, tokenizer: Tokenizer | None = N
 
 def _check(name: str, config: ModelConfig, tokenizer: Tokenizer | None) -> list[str]:
     if config.has_lookup_tables:
-        raise DataError(f"{name}: no other tool knows lookup tables (value_embeddings, ngram_rows)")
+        raise DataError(f"{name}: no other tool knows lookup tables (value_embeddings, ngram_rows, copy_ngrams)")
     return TARGETS[name].check(config, tokenizer)
 
 

@@ -278,7 +278,7 @@ _PARTS = (
     ("tokenizer", re.compile(r"^tokenizer$")),
     ("norms", re.compile(r"norm|ln_\d|ln_f|rms_")),
     ("positions", re.compile(r"pos_emb|position|wpe|^cos$|^sin$")),
-    ("lookup tables", re.compile(r"^(ngram|value)_embeddings")),
+    ("lookup tables", re.compile(r"^(ngram|value|copy)_embeddings")),
     ("embedding", re.compile(r"embed|embd|wte")),
     ("attention", re.compile(r"attn|attention")),
     ("feed-forward", re.compile(r"mlp|ffn")),

@@ -13,6 +13,7 @@ from torch import Tensor
 from tinylm.model import GPT
 from tinylm.train.config import TrainConfig
 from tinylm.train.fused import move_rows
+from tinylm.weights import LOOKUP_TABLES
 
 __all__ = [
     "AdamW",
@@ -293,7 +294,7 @@ def _split(model: GPT) -> tuple[dict[str, Tensor], ...]:
             vectors[name] = parameter
         elif "low_rank" in name:
             low_rank[name] = parameter
-        elif "ngram_embeddings" in name or "value_embeddings" in name:
+        elif name.startswith(LOOKUP_TABLES):
             tables[name] = parameter
         elif "embeddings" in name:
             embeddings[name] = parameter

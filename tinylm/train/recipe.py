@@ -8,13 +8,15 @@ the width, because on a CPU every entry costs time in the head.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from tinylm.config import ModelConfig
 from tinylm.train.config import TrainConfig
 
-__all__ = ["Recipe", "recommend", "scaled_shape"]
+__all__ = ["Recipe", "lookup_tables", "recommend", "scaled_shape"]
 
 _STEP_EFFICIENCY = 0.55  # of a large matrix product's speed, measured for a whole training step on 2 cores (2026-11)
+_PAIRS_PER_TOKEN = 8  # rows of the table of pairs: four times as many gain nothing on 11 MB (docs/LOG.md)
 
 
 @dataclass(frozen=True)
@@ -47,15 +49,18 @@ _LADDER = (
 )
 
 
-def recommend(minutes: float, text_bytes: int, matmul_flops: float) -> Recipe:
+def recommend(minutes: float, text_bytes: int, matmul_flops: float, *, tables: bool = False) -> Recipe:
     """Return the recipe for `minutes` of training on `text_bytes` of text.
 
     Args: matmul_flops: measured speed of this machine's matrix products, per second (`plan.measure_speed`).
+          tables: give the shape the lookup tables of `story-tables`, which no other tool opens.
     """
     flops = minutes * 60 * matmul_flops * _STEP_EFFICIENCY
     rung = next(rung for rung in _LADDER if flops <= rung.upto_flops)
     vocab_size = min(rung.vocab_size, max(512, text_bytes // 400))
     shape = scaled_shape(rung.d_model, rung.n_layers, vocab_size, rung.context)
+    if tables:
+        shape = shape.model_copy(update=lookup_tables(vocab_size))
     tokens = flops / (6.0 * _weights_in_products(shape))
     passes = tokens * 3.7 / max(1, text_bytes)
     decay = 0.1 if passes > 3 else 0.0
@@ -74,6 +79,9 @@ def recommend(minutes: float, text_bytes: int, matmul_flops: float) -> Recipe:
         + (", and this text is small" if vocab_size < rung.vocab_size else ""),
         f"{passes:.1f} passes over {text_bytes / 1e6:.1f} MB: "
         + ("weight decay 0.1 against over-fitting" if decay else "no weight decay needed"),
+        "lookup tables as asked: more learned in these minutes, for TinyLM's own engines alone"
+        if tables
+        else "a layout that other tools open; lookup tables (--tables) would learn more in these minutes",
     )
     return Recipe(vocab_size, config, reasons)
 
@@ -93,6 +101,11 @@ def scaled_shape(d_model: int, n_layers: int, vocab_size: int, context: int) -> 
         qk_norm=True,
         norm_eps=1e-6,
     )
+
+
+def lookup_tables(vocab_size: int) -> dict[str, Any]:
+    """Return the fields of `ModelConfig` that give a shape the lookup tables of the preset `story-tables`."""
+    return {"value_embeddings": True, "ngram_rows": (_PAIRS_PER_TOKEN * vocab_size,), "copy_ngrams": 4}
 
 
 def _weights_in_products(shape: ModelConfig) -> int:

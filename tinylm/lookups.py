@@ -1,0 +1,71 @@
+"""What a text says about its own next token, looked up in tables: vectors that are added to embeddings.
+
+Axis letters: B batch rows, P positions of the text, T last positions asked for, C model width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tinylm.config import NGRAM_FACTOR, ModelConfig
+from tinylm.weights import copy_rows
+
+__all__ = ["CopyEmbeddings", "NGramEmbeddings"]
+
+
+class NGramEmbeddings(nn.ModuleDict):
+    """One table per n = 2, 3, …: a vector of width C for each n-gram of tokens, which share rows by their hash."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        orders = enumerate(config.ngram_rows, start=2)
+        super().__init__({str(n): nn.Embedding(rows, config.d_model) for n, rows in orders})
+        self._rows = config.ngram_rows
+
+    def forward(self, text: Tensor, count: int) -> Tensor:
+        """Return the sum of the vectors of the n-grams that end at each of the last `count` tokens of text (B, P)."""
+        total = torch.zeros((), device=text.device)
+        for n, (table, rows) in enumerate(zip(self.values(), self._rows, strict=True), start=2):
+            row = torch.zeros_like(text[:, -count:])
+            for back in reversed(range(n)):  # from the oldest token on; zeros stand before the first
+                row = (row * NGRAM_FACTOR + _moved(text, back, 0)[:, -count:]) % rows
+            total = total + table(row)
+        return total
+
+
+class CopyEmbeddings(nn.Embedding):
+    """Vectors for what came after the last earlier use of the longest n-gram that ends here, and for its length.
+
+    What a trained model's induction heads look for (Olsson et al., 2209.11895), told to a small one from its first
+    step on. Row t is for the token t, row V + n for n-grams of length n; 0 where the token is new to the text.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__(copy_rows(config), config.d_model)
+        self._longest, self._vocab_size = config.copy_ngrams, config.vocab_size
+
+    def of_text(self, text: Tensor, count: int) -> Tensor:
+        """Return the sum of both vectors for each of the last `count` tokens of text (B, P): (B, T, C)."""
+        after, lengths = self._last_uses(text, count)
+        vectors: Tensor = self(lengths + self._vocab_size)
+        known = lengths > 0
+        return vectors.index_put((known,), self(text.gather(1, after)[known]), accumulate=True)
+
+    def _last_uses(self, text: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Return the position after the last earlier use and the length of the n-gram, each int64 (B, T)."""
+        V = self._vocab_size
+        after = lengths = key = torch.zeros_like(text)
+        for n in range(1, self._longest + 1):
+            key = key + _moved(text, n - 1, V) * (V + 1) ** (n - 1)  # one number per n-gram
+            order = key.argsort(dim=1, stable=True)  # equal n-grams become neighbours, the earlier one first
+            ordered = key.gather(1, order)
+            found = torch.where(ordered[:, 1:] == ordered[:, :-1], order[:, :-1] + 1, 0)
+            found = torch.zeros_like(text).scatter(1, order[:, 1:], found)  # 0: no use
+            after, lengths = torch.where(found > 0, found, after), lengths + (found > 0)
+        return after[:, -count:], lengths[:, -count:]
+
+
+def _moved(text: Tensor, places: int, fill: int) -> Tensor:
+    """Return, for each position of text (B, P), the token so many places before it."""
+    return F.pad(text, (places, 0), value=fill)[:, : text.shape[1]]
