@@ -93,8 +93,6 @@ class ModelConfig(Config):
             raise ValueError(f"n_kv_heads must divide n_heads ({self.n_heads}); found {self.n_kv_heads}")
         if self.position == "rope" and (self.rotary_dim % 2 or self.rotary_dim == 0):
             raise ValueError(f"rotated width of a head must be even and positive; found {self.rotary_dim}")
-        if (self.vocab_size + 1) ** self.copy_ngrams >= 1 << 63:
-            raise ValueError(f"copy_ngrams: {self.copy_ngrams} tokens of {self.vocab_size} must fit 63 bits")
         if any(not 0 <= layer < self.n_layers for layer in self.local_layers):
             raise ValueError(f"local_layers must lie in 0..{self.n_layers - 1}; found {self.local_layers}")
         return self

@@ -49,21 +49,29 @@ class CopyEmbeddings(nn.Embedding):
         """Return the sum of both vectors for each of the last `count` tokens of text (B, P): (B, T, C)."""
         after, lengths = self._last_uses(text, count)
         vectors: Tensor = self(lengths + self._vocab_size)
-        known = lengths > 0
-        return vectors.index_put((known,), self(text.gather(1, after)[known]), accumulate=True)
+        known = lengths.nonzero(
+            as_tuple=True
+        )  # only these, since a row with a gradient of zeros would move all the same
+        return vectors.index_put(known, self(text.gather(1, after)[known]), accumulate=True)
 
     def _last_uses(self, text: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Return the position after the last earlier use and the length of the n-gram, each int64 (B, T)."""
         V = self._vocab_size
-        after = lengths = key = torch.zeros_like(text)
+        after = lengths = ranks = torch.zeros_like(text)  # equal n-grams have equal ranks
         for n in range(1, self._longest + 1):
-            key = key + _moved(text, n - 1, V) * (V + 1) ** (n - 1)  # one number per n-gram
-            order = key.argsort(dim=1, stable=True)  # equal n-grams become neighbours, the earlier one first
+            key = ranks * (V + 1) + _moved(text, n - 1, V)
+            order = key.argsort(dim=1, stable=True)  # equal ones become neighbours, the earlier one first
             ordered = key.gather(1, order)
-            found = torch.where(ordered[:, 1:] == ordered[:, :-1], order[:, :-1] + 1, 0)
-            found = torch.zeros_like(text).scatter(1, order[:, 1:], found)  # 0: no use
+            same = ordered[:, 1:] == ordered[:, :-1]
+            found = _placed(torch.where(same, order[:, :-1] + 1, 0), order)  # 0: no use
+            ranks = _placed((~same).cumsum(dim=1), order)
             after, lengths = torch.where(found > 0, found, after), lengths + (found > 0)
         return after[:, -count:], lengths[:, -count:]
+
+
+def _placed(values: Tensor, order: Tensor) -> Tensor:
+    """Return 0 at the place order[:, 0] and `values` (B, P - 1) at those that follow."""
+    return torch.zeros_like(order).scatter(1, order[:, 1:], values)
 
 
 def _moved(text: Tensor, places: int, fill: int) -> Tensor:

@@ -181,7 +181,12 @@ def train_model(
     Args: base: model file to start from, with its tokenizer.
           fit: choose shape, vocabulary and batch for the profile's minutes, the text and this machine.
           tables: give the fitted shape lookup tables.
+    Raises: ConfigError if `tables` are asked of a shape that is not fitted.
     """
+    if tables and not fit:
+        raise ConfigError(
+            "tables: expected a shape fitted to the minutes; found one given by a profile, preset or model"
+        )
     done: dict[str, ArtifactRef] = {}
     keep = _Keeper(done, on_stage)
     with ThreadPoolExecutor(1, "native-build") as beside:

@@ -31,6 +31,7 @@ struct Config {
   std::vector<int64_t> ngram_rows;  // rows of the tables of hashed pairs, triples, ...
   int64_t copy_ngrams;              // longest n-gram whose last use in the text is looked up; 0: off
 
+  bool adds_to_embedding() const { return copy_ngrams > 0 || !ngram_rows.empty(); }
   int64_t copy_rows() const { return vocab_size + copy_ngrams + 1; }
 
   int64_t q_width() const { return n_heads * head_dim; }

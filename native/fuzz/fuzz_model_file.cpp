@@ -92,7 +92,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (weights->config().vocab_size * weights->config().n_layers > 4096 || weights->config().context_length > 4096) return 0;
     engine::Engine engine(weights, {1, 1, 2});  // what loads must also run
     auto request = std::make_shared<engine::Request>();
-    request->tokens = {0};
+    const int32_t second = weights->config().vocab_size > 1;
+    request->tokens = {0, second, 0, second, 0};  // repeats, for tables of what came after
+    request->tokens.resize(static_cast<size_t>(std::min<int64_t>(5, weights->config().context_length)));
     request->max_new_tokens = 3;
     engine.submit(request);
     engine.collect(0, int64_t{5} * 1000000000);

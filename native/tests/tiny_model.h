@@ -25,7 +25,7 @@ class TinyModel {
     add("tokenizer", "U8", {3}, "abc");
     matrix("tok_embeddings", o_.vocab, o_.width, 0.8f);
     if (!o_.gpt2) matrix("ngram_embeddings.2", 31, o_.width, 0.4f), matrix("ngram_embeddings.3", 64, o_.width, 0.4f);
-    if (!o_.gpt2) matrix("copy_embeddings", o_.vocab + 3, o_.width, 0.4f);
+    if (!o_.gpt2) matrix("copy_embeddings", o_.vocab + 5, o_.width, 0.4f);
     if (o_.gpt2) floats("pos_embeddings.weight", {o_.context, o_.width}, 0.3f);
     for (int64_t i = 0; i < o_.layers; ++i) {
       const std::string layer = "layers." + std::to_string(i) + ".";
@@ -91,7 +91,7 @@ class TinyModel {
            number("head_dim", 0) + "\"norm\":\"" + (o_.gpt2 ? "layernorm" : "rmsnorm") + "\",\"position\":\"" +
            (o_.gpt2 ? "learned" : "rope") + "\",\"activation\":\"" + (o_.gpt2 ? "gelu" : "swiglu") +
            "\",\"bias\":" + (o_.gpt2 ? "true" : "false") + ",\"tied_embeddings\":true,\"qk_norm\":" +
-           (o_.gpt2 ? "false" : "true,\"value_embeddings\":true,\"ngram_rows\":[31,64],\"copy_ngrams\":2") +
+           (o_.gpt2 ? "false" : "true,\"value_embeddings\":true,\"ngram_rows\":[31,64],\"copy_ngrams\":4") +
            ",\"logit_softcap\":0.0,\"rope_theta\":10000.0,\"rotary_fraction\":1.0,\"norm_eps\":1e-05,"
            "\"parallel_residual\":false,\"local_window\":0,\"local_layers\":[]}";
   }

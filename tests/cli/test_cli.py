@@ -254,9 +254,10 @@ def test_bad_settings_are_refused(settings: list[str], expected: str) -> None:
     assert expected in refused("run", *settings)
 
 
-@pytest.mark.parametrize("other", ["--preset", "--profile"])
-def test_tables_are_for_fitted_shapes(other: str) -> None:
-    assert "--preset story-tables" in refused("train", "--out", "out", "--tables", other, "story")
+@pytest.mark.parametrize("other", ["--preset", "--profile", "--from"])
+def test_tables_are_for_fitted_shapes(other: str, model: Path) -> None:
+    given = model if other == "--from" else "story"
+    assert "tables: expected a shape fitted" in refused("train", "--out", "out", "--tables", other, given)
 
 
 def test_usage_errors_are_code_2() -> None:

@@ -14,13 +14,13 @@ from tinylm.machine import available_isas
 
 SEEDED = GenerateOptions(max_new_tokens=20, temperature=0.9, top_k=30, top_p=0.95, seed=7, repetition_penalty=1.1)
 GREEDY = GenerateOptions(max_new_tokens=20, temperature=0)
-TABLES: dict[str, Any] = {"value_embeddings": True, "ngram_rows": (97, 512), "copy_ngrams": 2}
+TABLES: dict[str, Any] = {"value_embeddings": True, "ngram_rows": (97, 512), "copy_ngrams": 4}
 
 
 def _requests() -> list[Request]:
     rng = np.random.default_rng(3)
-    shared = [int(t) for t in rng.integers(3, 90, 9)]
-    prompts = [[int(t) for t in rng.integers(3, 90, size)] for size in (1, 2, 5, 12, 30)]
+    shared = rng.integers(3, 7, 9).tolist()  # repeats itself, and so does the longest prompt
+    prompts = [rng.integers(3, 90 if size < 30 else 7, size).tolist() for size in (1, 2, 5, 12, 30)]
     prompts += [shared + prompt[:2] for prompt in prompts] + [shared] * 6  # beginnings to share
     return [Request(prompt, SEEDED if i % 3 else GREEDY, i % 4, i) for i, prompt in enumerate(prompts)]
 

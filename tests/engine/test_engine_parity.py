@@ -28,11 +28,12 @@ FEATURES: dict[str, dict[str, Any]] = {
     "odd_sizes": {"vocab_size": 130, "d_model": 44, "n_heads": 3, "n_kv_heads": 3, "head_dim": 10, "d_ff": 53},
     "value_embeddings": {"value_embeddings": True, "n_kv_heads": 2, "qk_norm": True, "tied_embeddings": False},
     "ngrams": {"ngram_rows": (31, 64, 200)},
-    "copies": {"copy_ngrams": 3},
-    "tables": {"value_embeddings": True, "ngram_rows": (64,), "copy_ngrams": 2, "n_kv_heads": 2},
+    "copies": {"copy_ngrams": 4},
+    "tables": {"value_embeddings": True, "ngram_rows": (64,), "copy_ngrams": 4, "n_kv_heads": 2},
     "wide_heads": {"head_dim": 40, "n_heads": 2, "n_kv_heads": 1},
 }
-TOKENS = [int(t) for t in np.random.default_rng(5).integers(0, 97, 48)]
+DRAWN = np.random.default_rng(5)
+TOKENS = [*DRAWN.integers(0, 97, 24).tolist(), *DRAWN.integers(0, 4, 24).tolist()]  # the second half repeats itself
 
 
 def _torch_model(path: Any) -> GPT:

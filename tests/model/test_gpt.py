@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "parallel, partly rotated": {"parallel_residual": True, "rotary_fraction": 0.5, "norm": "layernorm"},
     "vectors of tokens in the values": {"value_embeddings": True, "n_kv_heads": 2, "qk_norm": True},
     "pairs and triples": {"ngram_rows": (61, 128)},
-    "what came after": {"copy_ngrams": 2},
+    "what came after": {"copy_ngrams": 4},
     "local windows, wide heads": {"local_window": 4, "local_layers": (1,), "head_dim": 12},
 }
 
@@ -89,21 +90,33 @@ def test_the_future_is_not_seen(name: str) -> None:
     assert not torch.equal(model(tokens)[:, 7:], model(changed)[:, 7:])
 
 
+def last_use(text: list[int], longest: int) -> tuple[int, int]:
+    """Return the length of the longest n-gram that ends `text` and stood in it before, and the token after it."""
+    for n in range(longest, 0, -1):
+        for end in range(len(text) - 1, n - 1, -1):
+            if text[end - n : end] == text[-n:]:
+                return n, text[end]
+    return 0, 0
+
+
 def test_what_came_after_the_last_use_is_looked_up() -> None:
-    model = GPT(tiny("what came after"))  # pairs at most
-    table, V = model.copy_embeddings.weight, 37
-    torch.nn.init.normal_(table)
-    text = torch.tensor([[5, 6, 7, 5, 6, 6, 9, 5]])
-    after = [None, None, None, 6, 7, 6, None, 6]  # at the sixth token "6 6" is new, and 6 was last used just before
-    lengths = [0, 0, 0, 1, 2, 1, 0, 1]
-    rows = [table[V + n] + (0 if t is None else table[t]) for n, t in zip(lengths, after, strict=True)]
-    torch.testing.assert_close(model.copy_embeddings.of_text(text, 8)[0], torch.stack(rows))
-    assert torch.equal(model.copy_embeddings.of_text(text, 3), model.copy_embeddings.of_text(text, 8)[:, 5:])
+    model = GPT(ModelConfig(**{**TINY, "copy_ngrams": 4}))
+    torch.nn.init.normal_(table := model.copy_embeddings.weight)
+    texts = torch.randint(4, (8, 30))
+    expected, lengths = torch.zeros(8, 30, 32), set()
+    for b, t in product(range(8), range(30)):
+        n, token = last_use(texts[b, : t + 1].tolist(), 4)
+        lengths.add(n)
+        expected[b, t] = table[37 + n] + (table[token] if n else 0)
+    assert lengths == {0, 1, 2, 3, 4}
+    torch.testing.assert_close(model.copy_embeddings.of_text(texts, 30), expected)
+    assert torch.equal(model.copy_embeddings.of_text(texts, 3), model.copy_embeddings.of_text(texts, 30)[:, 27:])
 
 
-def test_ngrams_must_have_a_number() -> None:
-    with pytest.raises(ValueError, match="copy_ngrams: 4 tokens of 65536 must fit 63 bits"):
-        ModelConfig(**{**TINY, "vocab_size": 1 << 16, "copy_ngrams": 4})
+def test_tokens_without_an_earlier_use_move_no_row_of_tokens() -> None:
+    model = GPT(ModelConfig(**{**TINY, "copy_ngrams": 4}))
+    model.copy_embeddings.of_text(torch.arange(9)[None], 9).sum().backward()
+    assert model.copy_embeddings.weight.grad.any(dim=1).nonzero().flatten().tolist() == [37]
 
 
 def test_local_layers_see_their_window_only() -> None:

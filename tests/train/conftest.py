@@ -68,7 +68,7 @@ def tokenizer(tokens_dir: Path) -> Tokenizer:
 @pytest.fixture(scope="session")
 def with_tables() -> ModelConfig:
     """The tiny shape with lookup tables, whose gradients are sparse; one has fewer rows than there are pairs."""
-    return SHAPE.model_copy(update={"value_embeddings": True, "ngram_rows": (97, 512), "copy_ngrams": 2})
+    return SHAPE.model_copy(update={"value_embeddings": True, "ngram_rows": (97, 512), "copy_ngrams": 4})
 
 
 @pytest.fixture(scope="session")

@@ -180,11 +180,16 @@ def _ngram_rows(tokens: Sequence[int], n: int, rows: int) -> NDArray[np.int64]:
 
 def _last_use(tokens: Sequence[int], position: int, longest: int) -> tuple[int, int]:
     """Return the length of the longest n-gram ending at `position` that was there before, and where it ended last."""
-    for n in range(longest, 0, -1):
-        for end in range(position - 1, n - 2, -1):
-            if tokens[end - n + 1 : end + 1] == tokens[position - n + 1 : position + 1]:
-                return n, end
-    return 0, position
+    best, place = 0, position
+    for end in range(position - 1, -1, -1):
+        n = 0
+        while n < min(longest, end + 1) and tokens[end - n] == tokens[position - n]:
+            n += 1
+        if n > best:
+            best, place = n, end
+        if best == longest:
+            break
+    return best, place
 
 
 def _visible(start: int, count: int, window: int) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:

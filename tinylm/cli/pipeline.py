@@ -83,9 +83,6 @@ def train(
 
     if lora is not None and base is None:
         raise ConfigError("--lora changes a model that is there: name it with --from")
-    fit = profile is None and preset is None and base is None
-    if tables and not fit:
-        raise ConfigError("--tables is for a shape fitted to the minutes; without that, take --preset story-tables")
     out = Output(json_output)
     changes = profile_changes(corpus or (), valid or (), preset, minutes, seed, settings or ())
     if lora is not None:
@@ -97,7 +94,7 @@ def train(
         terminal_progress(),
         lambda ref: _tell(out, ref),
         base=None if base is None else find_model(base, artifacts),
-        fit=fit,
+        fit=profile is None and preset is None and base is None,
         tables=tables,
     )
     out_dir.mkdir(parents=True, exist_ok=True)

@@ -45,7 +45,7 @@ class TrainConfig(Config):
     optimizer: Literal["muon", "adamw"] = Field("muon", description="for the matrices; the rest uses Adam")
     matrix_lr: Rate = 0.02
     embedding_lr: Rate = 0.1
-    table_lr: Rate = Field(0.1, description="lookup tables of n-grams and values")
+    table_lr: Rate = Field(0.1, description="lookup tables: n-grams, copies, values")
     head_lr: Rate = 0.01
     vector_lr: Rate = Field(0.01, description="norm weights and biases")
     momentum: Share = Field(0.95, description="Muon's Nesterov momentum")

@@ -13,7 +13,7 @@ from typing import Any
 from tinylm.config import ModelConfig
 from tinylm.train.config import TrainConfig
 
-__all__ = ["Recipe", "lookup_tables", "recommend", "scaled_shape"]
+__all__ = ["Recipe", "recommend", "scaled_shape"]
 
 _STEP_EFFICIENCY = 0.55  # of a large matrix product's speed, measured for a whole training step on 2 cores (2026-11)
 _PAIRS_PER_TOKEN = 8  # rows of the table of pairs: four times as many gain nothing on 11 MB (docs/LOG.md)
@@ -60,7 +60,7 @@ def recommend(minutes: float, text_bytes: int, matmul_flops: float, *, tables: b
     vocab_size = min(rung.vocab_size, max(512, text_bytes // 400))
     shape = scaled_shape(rung.d_model, rung.n_layers, vocab_size, rung.context)
     if tables:
-        shape = shape.model_copy(update=lookup_tables(vocab_size))
+        shape = shape.model_copy(update=_lookup_tables(vocab_size))
     tokens = flops / (6.0 * _weights_in_products(shape))
     passes = tokens * 3.7 / max(1, text_bytes)
     decay = 0.1 if passes > 3 else 0.0
@@ -79,9 +79,9 @@ def recommend(minutes: float, text_bytes: int, matmul_flops: float, *, tables: b
         + (", and this text is small" if vocab_size < rung.vocab_size else ""),
         f"{passes:.1f} passes over {text_bytes / 1e6:.1f} MB: "
         + ("weight decay 0.1 against over-fitting" if decay else "no weight decay needed"),
-        "lookup tables as asked: more learned in these minutes, for TinyLM's own engines alone"
+        "lookup tables as asked: for TinyLM's own engines alone"
         if tables
-        else "a layout that other tools open; lookup tables (--tables) would learn more in these minutes",
+        else "a layout that other tools open; --tables learns more (measured up to 30 minutes), for our own engines alone",
     )
     return Recipe(vocab_size, config, reasons)
 
@@ -103,7 +103,7 @@ def scaled_shape(d_model: int, n_layers: int, vocab_size: int, context: int) -> 
     )
 
 
-def lookup_tables(vocab_size: int) -> dict[str, Any]:
+def _lookup_tables(vocab_size: int) -> dict[str, Any]:
     """Return the fields of `ModelConfig` that give a shape the lookup tables of the preset `story-tables`."""
     return {"value_embeddings": True, "ngram_rows": (_PAIRS_PER_TOKEN * vocab_size,), "copy_ngrams": 4}
 
