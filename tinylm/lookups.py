@@ -49,9 +49,7 @@ class CopyEmbeddings(nn.Embedding):
         """Return the sum of both vectors for each of the last `count` tokens of text (B, P): (B, T, C)."""
         after, lengths = self._last_uses(text, count)
         vectors: Tensor = self(lengths + self._vocab_size)
-        known = lengths.nonzero(
-            as_tuple=True
-        )  # only these, since a row with a gradient of zeros would move all the same
+        known = lengths.nonzero(as_tuple=True)  # no others: rows move even with a gradient of zeros
         return vectors.index_put(known, self(text.gather(1, after)[known]), accumulate=True)
 
     def _last_uses(self, text: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -184,9 +184,7 @@ def train_model(
     Raises: ConfigError if `tables` are asked of a shape that is not fitted.
     """
     if tables and not fit:
-        raise ConfigError(
-            "tables: expected a shape fitted to the minutes; found one given by a profile, preset or model"
-        )
+        raise ConfigError("tables: expected a shape fitted to the minutes; found one from a profile, preset or model")
     done: dict[str, ArtifactRef] = {}
     keep = _Keeper(done, on_stage)
     with ThreadPoolExecutor(1, "native-build") as beside:

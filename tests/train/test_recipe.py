@@ -36,7 +36,7 @@ def test_small_text_gets_a_small_vocabulary_and_decay() -> None:
 
 
 def test_tables_grow_with_the_vocabulary() -> None:
-    small, large = (recommend(minutes, 1 << 34, 1.5e11, tables=True).train.shape for minutes in (8, 30))
+    small, large = (recommend(minutes, 1 << 34, 1.5e11, tables=True).train.shape for minutes in (8, 600))
     rows = [weight_shapes(shape)["ngram_embeddings.2.weight"][0] for shape in (small, large)]
     assert rows == [8 * small.vocab_size, 8 * large.vocab_size]
     assert rows[0] < rows[1]

@@ -42,7 +42,7 @@ _LADDER = (
     _Rung(4e12, 96, 3, 1024, 256, 1024),
     _Rung(2e13, 128, 3, 2048, 256, 1024),
     _Rung(8e13, 128, 4, 2048, 256, 1024),
-    _Rung(6e14, 192, 6, 4096, 256, 2048),
+    _Rung(6e14, 192, 5, 2048, 256, 2048),
     _Rung(1e16, 256, 8, 4096, 512, 8192),
     _Rung(3e17, 384, 8, 8192, 512, 32_768),
     _Rung(float("inf"), 512, 8, 8192, 512, 131_072),
@@ -81,7 +81,7 @@ def recommend(minutes: float, text_bytes: int, matmul_flops: float, *, tables: b
         + ("weight decay 0.1 against over-fitting" if decay else "no weight decay needed"),
         "lookup tables as asked: for TinyLM's own engines alone"
         if tables
-        else "a layout that other tools open; --tables learns more (measured up to 30 minutes), for our own engines alone",
+        else "a layout that other tools open; --tables learns more, for our own engines alone",
     )
     return Recipe(vocab_size, config, reasons)
 
