@@ -101,7 +101,8 @@ def train(
     shutil.copytree(refs["train"].path, out_dir / "checkpoint", dirs_exist_ok=True)
     model = Path(shutil.copy2(refs["model"].path / "model.safetensors", out_dir))
     summary: dict[str, Any] = refs["model"].summary
-    out.line(f"model  {model}  {summary['bpb_after']:.4f} bits per byte on validation text")
+    quality, cost = refs["train"].summary["valid_bits_per_byte"], summary["bpb_after"] - summary["bpb_before"]
+    out.line(f"model  {model}  {quality:.4f} bits per byte on the validation text, and {cost:+.4f} for its rounding")
     trained = {"training": refs["train"].summary, "checkpoint": str(out_dir / "checkpoint")}
     out.result(summary | trained | {"model": str(model)})
 
