@@ -39,7 +39,8 @@ Forward::Forward(const Weights& weights, Team& team, KvCache& cache, int64_t max
   logits_ = buffer(logit_rows, c.vocab_size);
   maxima_ = buffer(logit_rows, c.vocab_size / kernels::kMaximaBlock + 1);
   normed_ = buffer(team.size(), c.d_model);
-  looked_up_ = buffer(team.size(), std::max(c.value_embeddings ? c.kv_width() : 0, c.adds_to_embedding() ? c.d_model : 0));
+  const int64_t added_width = c.adds_to_embedding() ? c.d_model : 0;
+  looked_up_ = buffer(team.size(), std::max(c.value_embeddings ? c.kv_width() : 0, added_width));
   scratch_ = buffer(team.size(), static_cast<int64_t>(table_.attention_scratch_floats(c.context_length, c.head_dim)));
   for (const LayerWeights& layer : weights.layers)
     for (const kernels::Matrix* matrix : {&layer.qkv, &layer.wo, &layer.up, &layer.down})

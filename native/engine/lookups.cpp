@@ -20,7 +20,8 @@ int64_t equal_tokens(const int32_t* end, const int32_t* token, int64_t most) {
 // Zeros stand before the first token.
 int64_t ngram_row(const int32_t* token, int64_t position, int64_t n, int64_t rows) {
   int64_t hash = 0;
-  for (int64_t back = n - 1; back >= 0; --back) hash = (hash * kNgramFactor + (back <= position ? token[-back] : 0)) % rows;
+  for (int64_t back = n - 1; back >= 0; --back)
+    hash = (hash * kNgramFactor + (back <= position ? token[-back] : 0)) % rows;
   return hash;
 }
 

@@ -117,7 +117,8 @@ class Loader {
     for (size_t i = 0; i < c.ngram_rows.size(); ++i)
       plan_matrix(weights_->ngrams[i], c.ngram_rows[i], c.d_model,
                   {{"ngram_embeddings." + std::to_string(i + 2), 0, c.ngram_rows[i]}}, false);
-    if (c.copy_ngrams) plan_matrix(weights_->copies, c.copy_rows(), c.d_model, {{"copy_embeddings", 0, c.copy_rows()}}, false);
+    if (c.copy_ngrams)
+      plan_matrix(weights_->copies, c.copy_rows(), c.d_model, {{"copy_embeddings", 0, c.copy_rows()}}, false);
     weights_->layers.resize(static_cast<size_t>(c.n_layers));
     for (int64_t i = 0; i < c.n_layers; ++i) plan_layer(i);
     plan_norm(weights_->norm, "norm");

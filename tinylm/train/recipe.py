@@ -16,6 +16,7 @@ from tinylm.train.config import TrainConfig
 __all__ = ["Recipe", "recommend", "scaled_shape"]
 
 _STEP_EFFICIENCY = 0.55  # of a large matrix product's speed, measured for a whole training step on 2 cores (2026-11)
+_FRESH_PASSES = 4  # repeats up to here count as fresh text (2305.16264); decay did harm at 2.6 (docs/LOG.md)
 _PAIRS_PER_TOKEN = 8  # rows of the table of pairs: four times as many gain nothing on 11 MB (docs/LOG.md)
 
 
@@ -63,7 +64,7 @@ def recommend(minutes: float, text_bytes: int, matmul_flops: float, *, tables: b
         shape = shape.model_copy(update=_lookup_tables(vocab_size))
     tokens = flops / (6.0 * _weights_in_products(shape))
     passes = tokens * 3.7 / max(1, text_bytes)
-    decay = 0.1 if passes > 3 else 0.0
+    decay = 0.1 if passes > _FRESH_PASSES else 0.0
     config = TrainConfig(
         model=shape,
         minutes=minutes,
