@@ -20,8 +20,17 @@ class NGramEmbeddings(nn.ModuleDict):
 
     def __init__(self, config: ModelConfig) -> None:
         orders = enumerate(config.ngram_rows, start=2)
-        super().__init__({str(n): nn.Embedding(rows, config.d_model) for n, rows in orders})
+        super().__init__({str(n): _NGramTable(rows, config.d_model) for n, rows in orders})
         self._rows = config.ngram_rows
+
+    def leave_out(self, share: float, seed: int) -> None:
+        """Let training, until the next call, do without a share of all rows, drawn from `seed`.
+
+        The same rows for a whole batch: what a step learns does not depend on who computes which of its texts.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        for kept in self.buffers():
+            kept.copy_(torch.rand(kept.shape, generator=generator) >= share)
 
     def forward(self, text: Tensor, count: int) -> Tensor:
         """Return the sum of the vectors of the n-grams that end at each of the last `count` tokens of text (B, P)."""
@@ -32,6 +41,21 @@ class NGramEmbeddings(nn.ModuleDict):
                 row = (row * NGRAM_FACTOR + _moved(text, back, 0)[:, -count:]) % rows
             total = total + table(row)
         return total
+
+
+class _NGramTable(nn.Embedding):
+    kept: Tensor  # bool (rows): false for those that training leaves out
+
+    def __init__(self, rows: int, width: int) -> None:
+        super().__init__(rows, width)
+        self.register_buffer("kept", torch.ones(rows, dtype=torch.bool), persistent=False)
+
+    def forward(self, row: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(row)
+        kept = self.kept[row].nonzero(as_tuple=True)  # no others: rows move even with a gradient of zeros
+        vectors = self.weight.new_zeros(*row.shape, self.embedding_dim)
+        return vectors.index_put(kept, super().forward(row[kept]))
 
 
 class CopyEmbeddings(nn.Embedding):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -156,17 +157,42 @@ def test_shared_and_accumulated_gradients_are_those_of_the_whole_batch(
     torch.manual_seed(0)
     model = GPT(with_tables)
     rows = torch.randint(320, (8, 17))
-    whole = next_token_loss(model, rows[:, :-1], rows[:, 1:], 64)
-    whole.backward()
-    expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    plain = copy.deepcopy(model)
     Optimizers(model, tiny_run())  # makes the gradients of tables sparse
     with GradientWorkers(model, lambda m, x, y: next_token_loss(m, x, y, 64), workers) as group:
+        for each in (plain, model):
+            each.ngram_embeddings.leave_out(0.3, 1)  # reaches workers that are there already
+        whole = next_token_loss(plain, rows[:, :-1], rows[:, 1:], 64)
+        whole.backward()
+        expected = {name: p.grad for name, p in plain.named_parameters() if p.grad is not None}
         loss = group.gradients(rows, micro_rows)
     assert loss == pytest.approx(whole.item(), rel=1e-6)
     for name, p in model.named_parameters():
         assert p.grad is not None
         assert p.grad.is_sparse == (name.startswith(LOOKUP_TABLES))
         torch.testing.assert_close(p.grad.to_dense(), expected[name], atol=1e-6, rtol=1e-4)
+
+
+def test_rows_left_out_learn_nothing_and_are_back_outside_training(with_tables: ModelConfig) -> None:
+    model, rows = GPT(with_tables), torch.randint(320, (4, 32), generator=torch.manual_seed(0))
+    tables = model.ngram_embeddings
+    for table in tables.parameters():
+        nn.init.normal_(table)  # zeros would not be missed
+    before = model.eval()(rows)
+    model.train()
+    tables.leave_out(0.3, 7)
+    kept = [mask.clone() for mask in tables.buffers()]
+    assert 0.6 < torch.cat(kept).float().mean() < 0.8
+    assert not torch.allclose(model(rows), before)
+    model(rows).square().mean().backward()
+    for mask, table in zip(kept, tables.parameters(), strict=True):
+        assert table.grad is not None
+        moved = table.grad.any(dim=1)
+        assert moved.any()
+        assert not (moved & ~mask).any()
+    assert torch.equal(model.eval()(rows), before)
+    tables.leave_out(0.3, 8)
+    assert not torch.equal(next(tables.buffers()), kept[0])
 
 
 @pytest.mark.parametrize("steps", [60, 100, 170])

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from tinylm import stages
 from tinylm.config import ModelConfig
-from tinylm.errors import DataError, FormatError, StageError
+from tinylm.errors import ConfigError, DataError, FormatError, StageError
 from tinylm.presets import PRESETS
 from tinylm.progress import NullProgress
 from tinylm.scoring import evaluate
@@ -95,7 +95,7 @@ def test_windows_cost_what_a_plain_loop_says(finished: tuple[Path, dict[str, Any
 
 
 def test_two_processes_train_as_one(tokens_dir: Path, tmp_path: Path, tiny_run: Make, with_tables: ModelConfig) -> None:
-    config = tiny_run(model=with_tables, steps=6, threads=1, average=0.0, clip_norm=0.5)
+    config = tiny_run(model=with_tables, steps=6, threads=1, average=0.0, clip_norm=0.5, ngram_dropout=0.3)
     script = (
         "import sys; from pathlib import Path; from tinylm.progress import NullProgress\n"
         "from tinylm.train import TrainConfig, train\n"
@@ -157,3 +157,9 @@ def test_bad_inputs_are_named(tokens_dir: Path, tmp_path: Path, tiny_run: Make) 
     (tmp_path / "model.safetensors").write_bytes(b"\x80\x04not safetensors")
     with pytest.raises(FormatError, match="does not hold the weights"):
         load_checkpoint(tmp_path)
+
+
+def test_leaving_out_n_grams_needs_tables_of_them(tokens_dir: Path, tmp_path: Path, tiny_run: Make) -> None:
+    config = tiny_run(ngram_dropout=0.3)
+    with pytest.raises(ConfigError, match=r"ngram_dropout: expected 0 without ngram_rows; found 0\.3"):
+        train(config, tokens_dir, tokens_dir / "tokenizer.model", tmp_path, NullProgress())

@@ -62,6 +62,7 @@ class TrainConfig(Config):
     average: Share = Field(0.0, description="decay of the exponential weight average per step; 0: off")
     lora_rank: Annotated[int, Field(ge=0, le=1024)] = Field(0, description="fine-tune products of this rank; 0: all")
     lora_lr: Rate = 0.005
+    ngram_dropout: Share = Field(0.0, description="share of the rows of n-gram tables that a step does without")
     zero_projections: bool = Field(True, description="residual projections and an untied head start at zero")
     embedding_std: Annotated[float, Field(gt=0, le=10)] = 1.0
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from tinylm.config import ModelConfig
 from tinylm.corpus.pairs import minimal_pairs
 from tinylm.corpus.tokens import TokenShard
-from tinylm.errors import DataError, StageError
+from tinylm.errors import ConfigError, DataError, StageError
 from tinylm.model import GPT, initialise
 from tinylm.progress import ProgressReporter, Task
 from tinylm.scoring import Evaluation
@@ -99,6 +99,8 @@ class _Run:
         self.base = load_base(base, tokenizer) if base else None
         shape = self.base.config if self.base else config.shape
         self.shape = ModelConfig.model_validate(shape.model_dump() | {"vocab_size": tokenizer.vocab_size})
+        if config.ngram_dropout and not self.shape.ngram_rows:
+            raise ConfigError(f"ngram_dropout: expected 0 without ngram_rows; found {config.ngram_dropout:g}")
         self.fingerprint = _fingerprint(config, self.shard, tokenizer, self.base)
         self.loggers: Metrics | None = None
         self.rows: dict[int, DocumentRows] = {}
@@ -200,6 +202,8 @@ class _Run:
         begun_s = clock_s()
         length, rows = self._batch(self.step)
         rows = self.processes.share(rows).to(plan.device, non_blocking=True)
+        if config.ngram_dropout:
+            self.model.ngram_embeddings.leave_out(config.ngram_dropout, config.seed << 32 | self.step)
         read_s = clock_s()
         loss = workers.gradients(rows, config.micro_tokens // length // plan.processes)
         if config.clip_norm:

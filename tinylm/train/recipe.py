@@ -7,6 +7,7 @@ the width, because on a CPU every entry costs time in the head.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ __all__ = ["Recipe", "recommend", "scaled_shape"]
 
 _STEP_EFFICIENCY = 0.55  # of a large matrix product's speed, measured for a whole training step on 2 cores (2026-11)
 _FRESH_PASSES = 4  # repeats up to here count as fresh text (2305.16264); decay did harm at 2.6 (docs/LOG.md)
+_SHORTEST_ROW = 64  # each doubling has a quarter of the run; with 512 positions in its last tenth alone they do harm
+_DROPOUT_PASSES, _NGRAM_DROPOUT = 2.5, 0.3  # from here on pairs are learned by heart; 0.5 is no better (docs/LOG.md)
 _PAIRS_PER_TOKEN = 8  # rows of the table of pairs: four times as many gain nothing on 11 MB (docs/LOG.md)
 
 
@@ -43,7 +46,7 @@ _LADDER = (
     _Rung(4e12, 96, 3, 1024, 256, 1024),
     _Rung(2e13, 128, 3, 2048, 256, 1024),
     _Rung(8e13, 128, 4, 2048, 256, 1024),
-    _Rung(6e14, 192, 5, 2048, 256, 2048),
+    _Rung(6e14, 192, 5, 2048, 512, 2048),
     _Rung(1e16, 256, 8, 4096, 512, 8192),
     _Rung(3e17, 384, 8, 8192, 512, 32_768),
     _Rung(float("inf"), 512, 8, 8192, 512, 131_072),
@@ -65,11 +68,14 @@ def recommend(minutes: float, text_bytes: int, matmul_flops: float, *, tables: b
     tokens = flops / (6.0 * _weights_in_products(shape))
     passes = tokens * 3.7 / max(1, text_bytes)
     decay = 0.1 if passes > _FRESH_PASSES else 0.0
+    dropout = _NGRAM_DROPOUT if tables and passes > _DROPOUT_PASSES else 0.0
     config = TrainConfig(
         model=shape,
         minutes=minutes,
         batch_tokens=rung.batch_tokens,
-        short_context=rung.context // 4,
+        short_context=_SHORTEST_ROW,
+        short_share=0.25 * math.log2(rung.context // _SHORTEST_ROW),
+        ngram_dropout=dropout,
         weight_decay=decay,
     )
     reasons = (
@@ -81,6 +87,7 @@ def recommend(minutes: float, text_bytes: int, matmul_flops: float, *, tables: b
         f"{passes:.1f} passes over {text_bytes / 1e6:.1f} MB: "
         + ("weight decay 0.1 against over-fitting" if decay else "no weight decay needed"),
         "lookup tables as asked: for TinyLM's own engines alone"
+        + (f"; steps leave out {dropout:.0%} of the pairs against over-fitting" if dropout else "")
         if tables
         else "a layout that other tools open; --tables learns more, for our own engines alone",
     )

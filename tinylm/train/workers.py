@@ -102,8 +102,9 @@ def _mean_over_processes(model: GPT, loss: float) -> float:
 
 def _alias(model: GPT) -> GPT:
     replica = copy.deepcopy(model)
-    for mine, shared in zip(replica.parameters(), model.parameters(), strict=True):
-        mine.data = shared.data
+    for tensors in (torch.nn.Module.parameters, torch.nn.Module.buffers):
+        for mine, shared in zip(tensors(replica), tensors(model), strict=True):
+            mine.data = shared.data
     return replica
 
 
