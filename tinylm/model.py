@@ -23,6 +23,7 @@ from tinylm.weights import LOOKUP_TABLES
 
 __all__ = ["GPT", "Cache", "compiled_features", "generate", "initialise", "next_token"]
 
+_COPY_SHARE = 0.05  # of the embedding, in a head that starts to copy; three times as much is no better (docs/LOG.md)
 LayerCall = Callable[..., Tensor]  # layer, then the arguments of `_Layer.forward`
 
 
@@ -268,12 +269,18 @@ def _mask(queries: int, keys: int, window: int, device: torch.device) -> Tensor 
 
 
 @torch.no_grad()
-def initialise(model: GPT, *, zero_projections: bool = False, embedding_std: float = 0.02) -> None:
+def initialise(
+    model: GPT, *, zero_projections: bool = False, embedding_std: float = 0.02, copying: bool = False
+) -> None:
     """Draw all weights from torch's global random state.
 
     Matrices: normal, std 0.02 when the model is GPT-2 wide and 1/sqrt(fan-in) / 2 below that; the two
     projections into the residual stream are scaled by 1/sqrt(2 L) (GPT-2) or, with `zero_projections`,
     set to zero together with an untied head, so that training starts from uniform predictions.
+
+    With `copying`, looking at a token raises its own score from the start: attention's output projection undoes
+    its value projection, and an untied head begins as a faint copy of the embedding. What is left to learn is
+    where to look, not also how to say what was seen (gains: docs/LOG.md).
     """
     scale = 1 / math.sqrt(2 * model.config.n_layers)
     for name, parameter in model.named_parameters():
@@ -288,6 +295,19 @@ def initialise(model: GPT, *, zero_projections: bool = False, embedding_std: flo
         else:
             std = max(0.02, 0.5 / math.sqrt(parameter.shape[1]))
             parameter.normal_(std=std * scale if name.endswith(("wo.weight", "w_down.weight")) else std)
+    if copying:
+        _start_copying(model)
+
+
+def _start_copying(model: GPT) -> None:
+    config = model.config
+    for index in range(config.n_layers):
+        values, out = (model.get_parameter(f"layers.{index}.attn.{name}.weight") for name in ("wv", "wo"))
+        heads = values.view(config.n_kv_heads, config.head_width, config.d_model)  # (G, D, C)
+        heads = heads.repeat_interleave(config.n_heads // config.n_kv_heads, dim=0)  # (H, D, C)
+        out.copy_(heads.flatten(0, 1).T)
+    if not config.tied_embeddings:
+        model.head.weight.copy_(_COPY_SHARE * model.tok_embeddings.weight)
 
 
 def next_token(logits: Tensor, options: GenerateOptions, generator: torch.Generator | None = None) -> Tensor:

@@ -161,6 +161,20 @@ def test_zeroed_projections_start_from_uniform_predictions() -> None:
     assert torch.equal(model(torch.randint(37, (1, 5))), torch.zeros(1, 5, 37))
 
 
+@pytest.mark.parametrize("name", ["llama", "qwen3", "relu2, grouped, capped"])
+def test_a_copying_start_returns_what_is_looked_at(name: str) -> None:
+    model = GPT(tiny(name))
+    initialise(model, zero_projections=True, embedding_std=1.0, copying=True)
+    config, x = model.config, torch.randn(5, 1, model.config.d_model)
+    for layer in model.layers:
+        alone = layer.attn(x, None, (model.rope_cos[:1], model.rope_sin[:1]), None, 0)  # all attention on itself
+        read = layer.attn.wv(x).square().sum(-1) * (config.n_heads / config.n_kv_heads)
+        torch.testing.assert_close((alone * x).sum(-1), read)
+    if not config.tied_embeddings:
+        tokens = torch.arange(37)[:, None]
+        assert torch.equal(model(tokens)[:, -1].argmax(-1), tokens[:, 0])
+
+
 def test_generation_ends_at_eos_at_the_limit_and_at_the_context() -> None:
     model = GPT(tiny("llama"))
     greedy = GenerateOptions(temperature=0, max_new_tokens=5)

@@ -64,6 +64,7 @@ class TrainConfig(Config):
     lora_lr: Rate = 0.005
     ngram_dropout: Share = Field(0.0, description="share of the rows of n-gram tables that a step does without")
     zero_projections: bool = Field(True, description="residual projections and an untied head start at zero")
+    copying_start: bool = Field(False, description="attention and an untied head start by repeating what is looked at")
     embedding_std: Annotated[float, Field(gt=0, le=10)] = 1.0
 
     eval_every_s: Annotated[float, Field(gt=0)] = Field(60.0, description="seconds of training between evaluations")

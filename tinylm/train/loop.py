@@ -122,7 +122,12 @@ class _Run:
             _copy_into(self.model, dict(self.base.named_parameters()))
         else:
             config = self.config
-            initialise(self.model, zero_projections=config.zero_projections, embedding_std=config.embedding_std)
+            initialise(
+                self.model,
+                zero_projections=config.zero_projections,
+                embedding_std=config.embedding_std,
+                copying=config.copying_start,
+            )
         if self.config.lora_rank:
             add_low_rank(self.model, self.config.lora_rank)
         self.model.to(self.plan.device)
