@@ -5,6 +5,7 @@ Axis letters: B batch rows, P positions of the text, T last positions asked for,
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,14 +24,14 @@ class NGramEmbeddings(nn.ModuleDict):
         super().__init__({str(n): _NGramTable(rows, config.d_model) for n, rows in orders})
         self._rows = config.ngram_rows
 
-    def leave_out(self, share: float, seed: int) -> None:
-        """Let training, until the next call, do without a share of all rows, drawn from `seed`.
+    def leave_out(self, share: float, seed: int, step: int) -> None:
+        """Let training, until the next call, do without a share of all rows: a function of seed and step.
 
         The same rows for a whole batch: what a step learns does not depend on who computes which of its texts.
         """
-        generator = torch.Generator().manual_seed(seed)
+        draw = np.random.Generator(np.random.Philox(key=[seed, step]))
         for kept in self.buffers():
-            kept.copy_(torch.rand(kept.shape, generator=generator) >= share)
+            kept.copy_(torch.from_numpy(draw.random(len(kept), np.float32) >= share))
 
     def forward(self, text: Tensor, count: int) -> Tensor:
         """Return the sum of the vectors of the n-grams that end at each of the last `count` tokens of text (B, P)."""

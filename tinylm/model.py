@@ -23,7 +23,7 @@ from tinylm.weights import LOOKUP_TABLES
 
 __all__ = ["GPT", "Cache", "compiled_features", "generate", "initialise", "next_token"]
 
-_COPY_SHARE = 0.05  # of the embedding, in a head that starts to copy; three times as much is no better (docs/LOG.md)
+_COPY_LOGIT = 6.4  # a token's own score where a head starts to copy; half or three times of it is worse (docs/LOG.md)
 LayerCall = Callable[..., Tensor]  # layer, then the arguments of `_Layer.forward`
 
 
@@ -278,9 +278,9 @@ def initialise(
     projections into the residual stream are scaled by 1/sqrt(2 L) (GPT-2) or, with `zero_projections`,
     set to zero together with an untied head, so that training starts from uniform predictions.
 
-    With `copying`, looking at a token raises its own score from the start: attention's output projection undoes
-    its value projection, and an untied head begins as a faint copy of the embedding. What is left to learn is
-    where to look, not also how to say what was seen (gains: docs/LOG.md).
+    With `copying`, looking at a token raises its own score from the start: attention's output projection is
+    its value projection transposed, and an untied head begins as a faint copy of the embedding. What is left to
+    learn is where to look, not also how to say what was seen (gains: docs/LOG.md).
     """
     scale = 1 / math.sqrt(2 * model.config.n_layers)
     for name, parameter in model.named_parameters():
@@ -296,10 +296,10 @@ def initialise(
             std = max(0.02, 0.5 / math.sqrt(parameter.shape[1]))
             parameter.normal_(std=std * scale if name.endswith(("wo.weight", "w_down.weight")) else std)
     if copying:
-        _start_copying(model)
+        _start_copying(model, _COPY_LOGIT / (model.config.d_model * embedding_std))
 
 
-def _start_copying(model: GPT) -> None:
+def _start_copying(model: GPT, share: float) -> None:
     config = model.config
     for index in range(config.n_layers):
         values, out = (model.get_parameter(f"layers.{index}.attn.{name}.weight") for name in ("wv", "wo"))
@@ -307,7 +307,7 @@ def _start_copying(model: GPT) -> None:
         heads = heads.repeat_interleave(config.n_heads // config.n_kv_heads, dim=0)  # (H, D, C)
         out.copy_(heads.flatten(0, 1).T)
     if not config.tied_embeddings:
-        model.head.weight.copy_(_COPY_SHARE * model.tok_embeddings.weight)
+        model.head.weight.copy_(share * model.tok_embeddings.weight)
 
 
 def next_token(logits: Tensor, options: GenerateOptions, generator: torch.Generator | None = None) -> Tensor:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field
 
@@ -25,13 +25,24 @@ from tinylm.stages import EvaluateConfig, ExportConfig, SamplesConfig
 from tinylm.tokenizer import TokenizerConfig
 from tinylm.train.config import TrainConfig
 
-__all__ = ["Profile", "RunResult", "load_profile", "profile_changes", "profile_names", "run_pipeline", "train_model"]
+__all__ = [
+    "FITTED_FROM",
+    "Profile",
+    "RunResult",
+    "load_profile",
+    "profile_changes",
+    "profile_names",
+    "run_pipeline",
+    "train_model",
+]
 
 _log = logging.getLogger(__name__)
 
+C = TypeVar("C", bound=Config)
 OnStage = Callable[[ArtifactRef], None]
 
 FOLDER = Path(__file__).parent / "profiles"
+FITTED_FROM = "story"  # the profile whose other settings a run fitted to its minutes has
 
 
 class Profile(Config):
@@ -204,17 +215,32 @@ def train_model(
 
 
 def _fitted(profile: Profile, corpus: ArtifactRef, *, tables: bool) -> Profile:
-    """Return `profile` with the recipe for its minutes; the log says what was chosen and why."""
+    """Return `profile` with the recipe for its minutes; the log says what was chosen and why.
+
+    What `profile` changes of the one that fitted runs start from is the user's own wish, and stays.
+    """
     from tinylm.train.plan import machine_speed
     from tinylm.train.recipe import recommend
 
     text_bytes = corpus.summary["train"]["bytes"]
-    recipe = recommend(profile.train.minutes, text_bytes, machine_speed(profile.train), tables=tables)
+    speed, workers = machine_speed(profile.train)
+    recipe = recommend(profile.train.minutes, text_bytes, speed, workers=workers, tables=tables)
     for reason in recipe.reasons:
         _log.info("recipe: %s", reason)
-    train = recipe.train.model_copy(update={"seed": profile.train.seed})
-    tokenizer = TokenizerConfig(vocab_size=recipe.vocab_size)
-    return profile.model_copy(update={"tokenizer": tokenizer, "train": train})
+    start, tokenizer = load_profile(FITTED_FROM), TokenizerConfig(vocab_size=recipe.vocab_size)
+    changes = {
+        "train": _changed(recipe.train, start.train, profile.train),
+        "tokenizer": _changed(tokenizer, start.tokenizer, profile.tokenizer),
+    }
+    return profile.model_copy(update=changes)
+
+
+def _changed(config: C, before: C, after: C) -> C:
+    """Return `config` with the fields in which `after` differs from `before`."""
+    own = {name: value for name, value in after if value != getattr(before, name)}
+    if "preset" in own:
+        own.setdefault("model", None)  # or the shape in `config` would hide it
+    return parse(type(config), config.model_dump() | own, "settings of a fitted run")
 
 
 @dataclass(frozen=True)

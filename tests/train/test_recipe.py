@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from tinylm.errors import ConfigError
+from tinylm.pipeline import FITTED_FROM, _fitted, load_profile
 from tinylm.presets import preset
+from tinylm.train import plan
 from tinylm.train.recipe import recommend
 from tinylm.weights import weight_shapes
 
@@ -33,6 +39,37 @@ def test_small_text_gets_a_small_vocabulary_and_decay() -> None:
     assert recipe.vocab_size == 750
     assert recipe.train.weight_decay > 0
     assert any("this text is small" in reason for reason in recipe.reasons)
+
+
+def test_several_passes_leave_out_pairs_and_see_longer_rows() -> None:
+    shorter, longer = (recommend(minutes, 11_000_000, 1.45e11, tables=True) for minutes in (8, 30))
+    assert (shorter.train.ngram_dropout, longer.train.ngram_dropout) == (0, 0.3)
+    assert any("leave out 30% of the pairs" in reason for reason in longer.reasons)
+    assert recommend(30, 11_000_000, 1.45e11).train.ngram_dropout == 0
+    assert (shorter.train.row_lengths, shorter.train.short_share) == ((64, 128, 256), 0.5)
+    assert (longer.train.row_lengths, longer.train.short_share) == ((64, 128, 256, 512), 0.75)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 8])
+def test_every_worker_has_a_row_of_the_batch(workers: int) -> None:
+    for minutes in MINUTES:
+        train = recommend(minutes, 11_000_000, 1.5e11, workers=workers).train
+        assert train.batch_tokens // train.row_length % workers == 0
+
+
+def test_a_fitted_run_keeps_what_its_user_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "measure_speed", lambda *_: 1.45e11)
+    corpus: Any = SimpleNamespace(summary={"train": {"bytes": 11_000_000}})
+    wishes = {"train.minutes": 30, "train.seed": 7, "train.threads": 1, "train.ngram_dropout": 0.5}
+    train = _fitted(load_profile(FITTED_FROM, wishes), corpus, tables=True).train
+    assert (train.minutes, train.seed, train.threads, train.ngram_dropout) == (30, 7, 1, 0.5)
+    assert train.shape.d_model == 192
+    shaped = {"train.preset": "gpt-2m", "tokenizer.vocab_size": 1024}
+    own = _fitted(load_profile(FITTED_FROM, shaped), corpus, tables=False)
+    assert own.train.shape == preset("gpt-2m")
+    assert own.tokenizer.vocab_size == 1024
+    with pytest.raises(ConfigError, match=r"a fitted run: .*rows of 512 must divide the tokens held at once"):
+        _fitted(load_profile(FITTED_FROM, {"train.minutes": 30, "train.micro_batch_tokens": 256}), corpus, tables=False)
 
 
 def test_tables_grow_with_the_vocabulary() -> None:

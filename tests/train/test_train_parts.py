@@ -161,7 +161,7 @@ def test_shared_and_accumulated_gradients_are_those_of_the_whole_batch(
     Optimizers(model, tiny_run())  # makes the gradients of tables sparse
     with GradientWorkers(model, lambda m, x, y: next_token_loss(m, x, y, 64), workers) as group:
         for each in (plain, model):
-            each.ngram_embeddings.leave_out(0.3, 1)  # reaches workers that are there already
+            each.ngram_embeddings.leave_out(0.3, 0, 1)  # reaches workers that are there already
         whole = next_token_loss(plain, rows[:, :-1], rows[:, 1:], 64)
         whole.backward()
         expected = {name: p.grad for name, p in plain.named_parameters() if p.grad is not None}
@@ -180,7 +180,7 @@ def test_rows_left_out_learn_nothing_and_are_back_outside_training(with_tables: 
         nn.init.normal_(table)  # zeros would not be missed
     before = model.eval()(rows)
     model.train()
-    tables.leave_out(0.3, 7)
+    tables.leave_out(0.3, 1, 7)
     kept = [mask.clone() for mask in tables.buffers()]
     assert 0.6 < torch.cat(kept).float().mean() < 0.8
     assert not torch.allclose(model(rows), before)
@@ -191,8 +191,9 @@ def test_rows_left_out_learn_nothing_and_are_back_outside_training(with_tables: 
         assert moved.any()
         assert not (moved & ~mask).any()
     assert torch.equal(model.eval()(rows), before)
-    tables.leave_out(0.3, 8)
-    assert not torch.equal(next(tables.buffers()), kept[0])
+    for seed, step in ((1, 8), (2, 7)):
+        tables.leave_out(0.3, seed, step)
+        assert not torch.equal(next(tables.buffers()), kept[0])
 
 
 @pytest.mark.parametrize("steps", [60, 100, 170])

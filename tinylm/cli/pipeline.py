@@ -78,7 +78,7 @@ def train(
 ) -> None:
     """Train a model on your text and export it: out/model.safetensors and out/checkpoint/."""
     from tinylm.errors import ConfigError
-    from tinylm.pipeline import load_profile, profile_changes, train_model
+    from tinylm.pipeline import FITTED_FROM, load_profile, profile_changes, train_model
     from tinylm.progress import terminal_progress
 
     if lora is not None and base is None:
@@ -87,7 +87,7 @@ def train(
     changes = profile_changes(corpus or (), valid or (), preset, minutes, seed, settings or ())
     if lora is not None:
         changes["train.lora_rank"] = lora
-    chosen = load_profile(profile or "story", changes)
+    chosen = load_profile(profile or FITTED_FROM, changes)
     refs = train_model(
         chosen,
         open_store(artifacts),

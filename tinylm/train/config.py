@@ -63,7 +63,9 @@ class TrainConfig(Config):
     lora_rank: Annotated[int, Field(ge=0, le=1024)] = Field(0, description="fine-tune products of this rank; 0: all")
     lora_lr: Rate = 0.005
     ngram_dropout: Share = Field(0.0, description="share of the rows of n-gram tables that a step does without")
-    zero_projections: bool = Field(True, description="residual projections and an untied head start at zero")
+    zero_projections: bool = Field(
+        True, description="residual projections and an untied head start at zero, but for a copying start"
+    )
     copying_start: bool = Field(False, description="attention and an untied head start by repeating what is looked at")
     embedding_std: Annotated[float, Field(gt=0, le=10)] = 1.0
 

@@ -208,7 +208,7 @@ class _Run:
         length, rows = self._batch(self.step)
         rows = self.processes.share(rows).to(plan.device, non_blocking=True)
         if config.ngram_dropout:
-            self.model.ngram_embeddings.leave_out(config.ngram_dropout, config.seed << 32 | self.step)
+            self.model.ngram_embeddings.leave_out(config.ngram_dropout, config.seed, self.step)
         read_s = clock_s()
         loss = workers.gradients(rows, config.micro_tokens // length // plan.processes)
         if config.clip_norm:

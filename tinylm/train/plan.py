@@ -221,10 +221,11 @@ def measure_speed(device: str, bf16: bool, cores: int) -> float:
     return (cores if device == "cpu" else 1) * 2 * size**3 / seconds
 
 
-def machine_speed(config: TrainConfig) -> float:
-    """Return what `recommend` needs to know of this machine: operations per second on what `config` would use."""
-    device = _device(config)
-    return measure_speed(device, _wants_bf16(config, device), _cores(config))
+def machine_speed(config: TrainConfig) -> tuple[float, int]:
+    """Return what `recommend` needs to know of this machine: operations per second, and workers to share a batch."""
+    device, cores = _device(config), _cores(config)
+    speed = measure_speed(device, _wants_bf16(config, device), cores)
+    return speed, 1 if device == "cuda" else cores
 
 
 def _wants_bf16(config: TrainConfig, device: str) -> bool:

@@ -18,8 +18,9 @@ __all__ = ["Recipe", "recommend", "scaled_shape"]
 
 _STEP_EFFICIENCY = 0.55  # of a large matrix product's speed, measured for a whole training step on 2 cores (2026-11)
 _FRESH_PASSES = 4  # repeats up to here count as fresh text (2305.16264); decay did harm at 2.6 (docs/LOG.md)
-_SHORTEST_ROW = 64  # each doubling has a quarter of the run; with 512 positions in its last tenth alone they do harm
-_DROPOUT_PASSES, _NGRAM_DROPOUT = 2.5, 0.3  # from here on pairs are learned by heart; 0.5 is no better (docs/LOG.md)
+_TOKENS_SHARE = 0.8  # of what products alone would leave time for: runs of 8 and 30 minutes took 0.6 to 0.9
+_SHORTEST_ROW = 64  # each doubling has a quarter of the run; 512 positions in its last tenth alone gain nothing
+_DROPOUT_PASSES, _NGRAM_DROPOUT = 2, 0.3  # pairs are learned by heart; 0.5 is no better (docs/LOG.md)
 _PAIRS_PER_TOKEN = 8  # rows of the table of pairs: four times as many gain nothing on 11 MB (docs/LOG.md)
 
 
@@ -53,10 +54,13 @@ _LADDER = (
 )
 
 
-def recommend(minutes: float, text_bytes: int, matmul_flops: float, *, tables: bool = False) -> Recipe:
+def recommend(
+    minutes: float, text_bytes: int, matmul_flops: float, *, workers: int = 1, tables: bool = False
+) -> Recipe:
     """Return the recipe for `minutes` of training on `text_bytes` of text.
 
     Args: matmul_flops: measured speed of this machine's matrix products, per second (`plan.measure_speed`).
+          workers: how many share a batch; each has a row of it, however long.
           tables: give the shape the lookup tables of `story-tables`, which no other tool opens.
     """
     flops = minutes * 60 * matmul_flops * _STEP_EFFICIENCY
@@ -65,14 +69,15 @@ def recommend(minutes: float, text_bytes: int, matmul_flops: float, *, tables: b
     shape = scaled_shape(rung.d_model, rung.n_layers, vocab_size, rung.context)
     if tables:
         shape = shape.model_copy(update=_lookup_tables(vocab_size))
-    tokens = flops / (6.0 * _weights_in_products(shape))
+    tokens = _TOKENS_SHARE * flops / (6.0 * _weights_in_products(shape))
     passes = tokens * 3.7 / max(1, text_bytes)
     decay = 0.1 if passes > _FRESH_PASSES else 0.0
+    rows = workers * rung.context
     dropout = _NGRAM_DROPOUT if tables and passes > _DROPOUT_PASSES else 0.0
     config = TrainConfig(
         model=shape,
         minutes=minutes,
-        batch_tokens=rung.batch_tokens,
+        batch_tokens=-(-rung.batch_tokens // rows) * rows,
         short_context=_SHORTEST_ROW,
         short_share=0.25 * math.log2(rung.context // _SHORTEST_ROW),
         ngram_dropout=dropout,
