@@ -4,6 +4,8 @@
 //   Query4, query4(p), dot4_keys(sum, keys, query)   sum += four products in each lane; keys stored as key + kKeyOffset
 //   store_value(p, F16, t)                           16 integers as byte t of 16 words of four, each plus kValueOffset
 //   store_weights(p, F16)                            16 integers 0..32767 (as x + kRoundMagic) to int16, in its own order of four
+//   kScoreBlocks     blocks of 16 positions whose scores are computed at once, 4..8
+//   kMixSums         sums of 16 that a mix keeps at once, 4 or 8
 //   mix4(sum, v, p)                                  sum += over four positions of value * weight; values stored as v + kValueOffset
 //
 // Orders: scores: lanes are positions, fma over d from 0; for q8 (float(dot) * query scale) * key scale; softmax sum: lane = position mod 16, then 8, 4, 2, 1;
@@ -114,11 +116,17 @@ TINYLM_NOINLINE void score_blocks(const uint8_t* k, const float* q, int64_t head
   TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) store(scores + b * kPositionBlock, sums[b]);
 }
 
+// Sets the lanes from `count` on to -inf, as one register: single lanes would not be forwarded to the load that follows.
+TINYLM_INLINE void keep_below(float* scores, int64_t count) {
+  static const float numbers[kLanes] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  store(scores, less_select(load(numbers), set1(static_cast<float>(count)), load(scores), set1(kMinusInfinity)));
+}
+
 // Sets the scores of whole blocks outside [begin, end) to -inf; returns the largest.
 TINYLM_INLINE float mask_scores(float* scores, int64_t begin, int64_t end) {
   const int64_t from = begin / kPositionBlock * kPositionBlock, to = round_up(end, kPositionBlock);
   for (int64_t t = from; t < begin; ++t) scores[t] = kMinusInfinity;
-  for (int64_t t = end; t < to; ++t) scores[t] = kMinusInfinity;
+  if (end < to) keep_below(scores + to - kLanes, end - (to - kLanes));
   F16 top = load(scores + from);
   for (int64_t t = from + kLanes; t < to; t += kLanes) top = max16(load(scores + t), top);
   return fold_max(top);
@@ -170,12 +178,12 @@ struct Query {
 };
 
 TINYLM_NOINLINE Query quantise_query(const float* q, int64_t head_dim, float scale, uint8_t* codes) {
-  int32_t sum = 0;
+  I16 sum = zero_int();
   const float q_scale = quantise(q, head_dim, [&](int64_t d, const F16& rounded) {
     store_signed(codes + d, rounded);
-    if constexpr (kKeyOffset != 0) sum += fold_int(integers_of(rounded));
+    if constexpr (kKeyOffset != 0) sum = add_int(sum, integers_of(rounded));
   });
-  return {codes, q_scale * scale, sum * kKeyOffset};
+  return {codes, q_scale * scale, kKeyOffset != 0 ? fold_int(sum) * kKeyOffset : 0};
 }
 
 // `values`: as many of the next call's, 64 bytes for each quad and block, fetched meanwhile.
@@ -199,16 +207,21 @@ TINYLM_NOINLINE void score_blocks_q8(const uint8_t* k, int64_t block_bytes, cons
   }
 }
 
-// Calls run<Blocks>(first block) for blocks begin..end, four, two or one at a time.
+// Calls run<Blocks>(first block) for blocks begin..end: kScoreBlocks at a time, then what is left at once.
 template <typename Step>
 TINYLM_INLINE void for_position_blocks(int64_t begin, int64_t end, const Step& step) {
   int64_t b = begin;
-  for (; b + 4 <= end; b += 4) step.template run<4>(b);
-  if (b + 2 <= end) {
-    step.template run<2>(b);
-    b += 2;
+  for (; b + kScoreBlocks <= end; b += kScoreBlocks) step.template run<kScoreBlocks>(b);
+  switch (end - b) {
+    case 1: return step.template run<1>(b);
+    case 2: return step.template run<2>(b);
+    case 3: return step.template run<3>(b);
+    case 4: if constexpr (kScoreBlocks > 4) return step.template run<4>(b); else return;
+    case 5: if constexpr (kScoreBlocks > 5) return step.template run<5>(b); else return;
+    case 6: if constexpr (kScoreBlocks > 6) return step.template run<6>(b); else return;
+    case 7: if constexpr (kScoreBlocks > 7) return step.template run<7>(b); else return;
+    default: return;
   }
-  if (b < end) step.template run<1>(b);
 }
 
 template <typename Elements>
@@ -295,15 +308,21 @@ TINYLM_NOINLINE IntegerWeights integer_weights(const KvView& kv, int64_t begin, 
 template <int Chunks>
 TINYLM_NOINLINE void mix_values_q8(const uint8_t* v, int64_t row_bytes, const IntegerWeights& weights, int64_t begin, int64_t end,
                                    const uint8_t* next, float* out, int64_t count) {
-  I16 sums[Chunks];
-  TINYLM_UNROLL for (int c = 0; c < Chunks; ++c) sums[c] = zero_int();
-  for (int64_t t = begin; t < end; t += 4, next += 64 * Chunks)
-    TINYLM_UNROLL for (int c = 0; c < Chunks; ++c) {
-      __builtin_prefetch(next + c * 64);
-      sums[c] = mix4(sums[c], v + t * row_bytes + c * 64, weights.codes + t);
-    }
+  // Several sums of each chunk, or the loop would wait for the last addition. Positions past `end` have weights of zero.
+  constexpr int Splits = kMixSums / Chunks < 4 ? kMixSums / Chunks : 4;  // at most a block of positions a turn
+  I16 sums[Chunks * Splits];
+  TINYLM_UNROLL for (int i = 0; i < Chunks * Splits; ++i) sums[i] = zero_int();
+  for (int64_t t = begin; t < end; t += 4 * Splits)
+    TINYLM_UNROLL for (int s = 0; s < Splits; ++s, next += 64 * Chunks)
+      TINYLM_UNROLL for (int c = 0; c < Chunks; ++c) {
+        __builtin_prefetch(next + c * 64);
+        I16& sum = sums[c * Splits + s];
+        sum = mix4(sum, v + (t + 4 * s) * row_bytes + c * 64, weights.codes + t + 4 * s);
+      }
   TINYLM_UNROLL for (int c = 0; c < Chunks; ++c) {
-    const F16 mixed = to_float(sub_int(sums[c], set1_int(weights.excess)));
+    I16 sum = sums[c * Splits];
+    TINYLM_UNROLL for (int s = 1; s < Splits; ++s) sum = add_int(sum, sums[c * Splits + s]);
+    const F16 mixed = to_float(sub_int(sum, set1_int(weights.excess)));
     store_some(out + c * kLanes, mul(mixed, set1(weights.scale)), count - c * kLanes);
   }
 }

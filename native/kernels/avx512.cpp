@@ -42,6 +42,8 @@ TINYLM_INLINE F16 min16(F16 a, F16 b) { return {_mm512_min_ps(a.v, b.v)}; }  // 
 TINYLM_INLINE F16 less_select(F16 a, F16 b, F16 x, F16 y) {
   return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ), y.v, x.v)};
 }
+// Bit i: a >= b in lane i.
+TINYLM_INLINE uint32_t at_least(F16 a, F16 b) { return _mm512_cmp_ps_mask(a.v, b.v, _CMP_GE_OQ); }
 TINYLM_INLINE F16 abs16(F16 a) {
   return {_mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a.v), _mm512_set1_epi32(0x7fffffff)))};
 }
@@ -155,6 +157,7 @@ TINYLM_INLINE Query4 query4(const uint8_t* p) { return broadcast4(p); }
 TINYLM_INLINE I16 dot4_keys(I16 sum, I16 keys, Query4 q) { return dot4_codes(sum, keys, q); }
 
 constexpr int kSums = 8;
+constexpr int kScoreBlocks = 8, kMixSums = 8;
 constexpr int64_t kTileRows = 8, kTileBlocks = 2;  // 16 sums, 2 weights, 1 activation of 32 registers
 constexpr int64_t kFloatTileRows = 8, kFloatTileBlocks = 2, kFloatPairBlocks = 4, kFloatSingleBlocks = 8;
 

@@ -1,7 +1,7 @@
 // Everything that is float arithmetic in 16 lanes, written once for all instruction sets.
 //
 // Included inside an instruction set's own anonymous namespace, after it defined (see simd_scalar.inl for the meaning):
-//   F16, load, store, set1, add, sub, mul, div, fma, max16, less_select, abs16, exp2_bits, fold_add, fold_max,
+//   F16, load, store, set1, add, sub, mul, div, fma, max16, less_select, at_least, abs16, exp2_bits, fold_add, fold_max,
 //   load_bf16, store_bf16, bf16_slot
 // Nothing here has external linkage, so no linker can swap one instruction set's copy for another's.
 
@@ -236,18 +236,35 @@ float block_max(const float* x, int64_t n, float* maxima) {
   return best;
 }
 
+// Calls at(block) for the blocks whose maximum reaches `threshold`, in order.
+template <typename At>
+TINYLM_INLINE void for_blocks_at_least(const float* maxima, int64_t blocks, float threshold, const At& at) {
+  const F16 least = set1(threshold);
+  for (int64_t b = 0; b < blocks; b += kLanes)
+    for (uint32_t set = at_least(load_some(maxima + b, blocks - b, kMinusInfinity), least); set != 0; set &= set - 1)
+      if (b + __builtin_ctz(set) < blocks) at(b + __builtin_ctz(set));
+}
+
 int64_t select_at_least(const float* x, int64_t n, const float* maxima, float threshold, int32_t* indices,
                         int64_t capacity) {
+  const int64_t blocks = (n + kMaximaBlock - 1) / kMaximaBlock;
+  // All blocks are fetched before the first is looked at: how many of a block are found is hard to predict, and each wrong
+  // guess would else wait for memory.
+  for_blocks_at_least(maxima, blocks, threshold, [x](int64_t block) {
+    for (int64_t i = 0; i < kMaximaBlock; i += kLanes) __builtin_prefetch(x + block * kMaximaBlock + i);
+  });
+  const F16 least = set1(threshold);
   int64_t count = 0;
-  for (int64_t begin = 0; begin < n; begin += kMaximaBlock) {
-    if (!(maxima[begin / kMaximaBlock] >= threshold)) continue;
-    const int64_t end = begin + kMaximaBlock < n ? begin + kMaximaBlock : n;
-    for (int64_t i = begin; i < end; ++i) {
-      if (!(x[i] >= threshold)) continue;
-      if (count < capacity) indices[count] = static_cast<int32_t>(i);
-      ++count;
-    }
-  }
+  for_blocks_at_least(maxima, blocks, threshold, [&](int64_t block) {
+    const int64_t begin = block * kMaximaBlock, end = begin + kMaximaBlock < n ? begin + kMaximaBlock : n;
+    for (int64_t i = begin; i < end; i += kLanes)
+      for (uint32_t set = at_least(load_some(x + i, end - i, kMinusInfinity), least); set != 0; set &= set - 1) {
+        const int64_t index = i + __builtin_ctz(set);
+        if (index >= end) break;  // only where the threshold is -inf
+        if (count < capacity) indices[count] = static_cast<int32_t>(index);
+        ++count;
+      }
+  });
   return count;
 }
 

@@ -8,10 +8,15 @@
 
 void finish_codes(uint8_t*, int64_t) {}
 
+struct Fetch {  // what is brought into a near cache during a tile, step by step
+  const uint8_t* from;
+  int64_t step;  // bytes
+};
+
 // sums[Rows][Blocks] of `Rows` token rows x `Blocks` blocks of 16 channels. A small tile splits K over several sums (exact:
 // integers). The sums are a plain one-dimensional local array: then the compiler keeps each in a register.
 template <int Rows, int Blocks>
-TINYLM_INLINE void dot_sums(const uint8_t* w, int64_t block, int64_t ahead, const uint8_t* x, int64_t stride, int64_t padded,
+TINYLM_INLINE void dot_sums(const uint8_t* w, int64_t block, Fetch fetch, const uint8_t* x, int64_t stride, int64_t padded,
                             I16* results) {
   constexpr int Tile = Rows * Blocks;
   constexpr int Splits = Tile >= kSums ? 1 : Tile * 2 >= kSums ? 2 : Tile * 4 >= kSums ? 4 : 8;
@@ -20,10 +25,9 @@ TINYLM_INLINE void dot_sums(const uint8_t* w, int64_t block, int64_t ahead, cons
   for (int64_t k = 0; k < padded; k += 4 * Splits, w += 4 * Splits * kLanes, x += 4 * Splits) {
     TINYLM_UNROLL for (int s = 0; s < Splits; ++s) {
       I16 weights[Blocks];
-      TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) {
-        __builtin_prefetch(w + b * block + 4 * s * kLanes + ahead);
-        weights[b] = load_weights(w + b * block + 4 * s * kLanes);
-      }
+      __builtin_prefetch(fetch.from);
+      fetch.from += fetch.step;
+      TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) weights[b] = load_weights(w + b * block + 4 * s * kLanes);
       TINYLM_UNROLL for (int i = 0; i < Rows; ++i) {
         const Quad a = broadcast4(x + i * stride + 4 * s);
         TINYLM_UNROLL for (int b = 0; b < Blocks; ++b)
@@ -41,9 +45,10 @@ TINYLM_INLINE void dot_sums(const uint8_t* w, int64_t block, int64_t ahead, cons
 template <int Rows, int Blocks>
 TINYLM_NOINLINE void dot_tile(const Target& to, const uint8_t* w, int64_t block, int64_t r, int64_t n, int64_t end) {
   I16 dots[Rows * Blocks];
-  // The tile's next blocks are fetched meanwhile, since weights of all layers stay in no near cache.
-  const int64_t ahead = n + Blocks * kLanes < end ? Blocks * block : 0;
-  dot_sums<Rows, Blocks>(w, block, ahead, to.bytes(r), to.stride, to.padded, dots);
+  // The next blocks, which lie in no near cache, are fetched meanwhile: each tile of rows brings its share, so that the
+  // first of them does not wait for all (6 to 9 % of W2's products on AVX-512).
+  const Fetch fetch{w + Blocks * block + Blocks * block * r / to.m, int64_t{Blocks} * 64 * Rows / to.m};
+  dot_sums<Rows, Blocks>(w, block, fetch, to.bytes(r), to.stride, to.padded, dots);
   for (int b = 0; b < Blocks; ++b) {
     const int64_t from = n + b * kLanes;
     const I16 excess = times_int(load_int(to.matrix.row_sums + from), kOffset);

@@ -48,6 +48,12 @@ F16 min16(const F16& a, const F16& b) { return lanes([&](int64_t i) { return a.l
 F16 less_select(const F16& a, const F16& b, const F16& x, const F16& y) {
   return lanes([&](int64_t i) { return a.lane[i] < b.lane[i] ? x.lane[i] : y.lane[i]; });
 }
+// Bit i: a >= b in lane i.
+uint32_t at_least(const F16& a, const F16& b) {
+  uint32_t set = 0;
+  for (int64_t i = 0; i < kLanes; ++i) set |= static_cast<uint32_t>(a.lane[i] >= b.lane[i]) << i;
+  return set;
+}
 F16 abs16(const F16& a) { return lanes([&](int64_t i) { return float_of(bits_of(a.lane[i]) & 0x7fffffff); }); }
 // 2^n for an integer n held as n + 1.5 * 2^23.
 F16 exp2_bits(const F16& a) { return lanes([&](int64_t i) { return float_of((bits_of(a.lane[i]) << 23) + 0x3f800000); }); }
@@ -137,6 +143,8 @@ I16 mix4(const I16& sum, const uint8_t* v, const int16_t* weights) {
 }
 
 constexpr int64_t kFloatTileRows = 4, kFloatTileBlocks = 1, kFloatPairBlocks = 1, kFloatSingleBlocks = 1;
+
+constexpr int kScoreBlocks = 4, kMixSums = 4;
 
 #include "generic.inl"
 #include "attention.inl"

@@ -34,6 +34,12 @@ TINYLM_INLINE F16 less_select(F16 a, F16 b, F16 x, F16 y) {
   return {_mm256_blendv_ps(y.low, x.low, _mm256_cmp_ps(a.low, b.low, _CMP_LT_OQ)),
           _mm256_blendv_ps(y.high, x.high, _mm256_cmp_ps(a.high, b.high, _CMP_LT_OQ))};
 }
+// Bit i: a >= b in lane i.
+TINYLM_INLINE uint32_t at_least(F16 a, F16 b) {
+  const int low = _mm256_movemask_ps(_mm256_cmp_ps(a.low, b.low, _CMP_GE_OQ));
+  const int high = _mm256_movemask_ps(_mm256_cmp_ps(a.high, b.high, _CMP_GE_OQ));
+  return static_cast<uint32_t>(low | high << 8);
+}
 TINYLM_INLINE F16 abs16(F16 a) {
   const __m256 mask = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
   return {_mm256_and_ps(a.low, mask), _mm256_and_ps(a.high, mask)};

@@ -48,6 +48,13 @@ TINYLM_INLINE F16 min16(F16 a, F16 b) {
 TINYLM_INLINE F16 less_select(F16 a, F16 b, F16 x, F16 y) {
   return quarters([&](int i) { return vbslq_f32(vcltq_f32(a.v[i], b.v[i]), x.v[i], y.v[i]); });
 }
+// Bit i: a >= b in lane i.
+TINYLM_INLINE uint32_t at_least(F16 a, F16 b) {
+  const uint32_t bits[4] = {1, 2, 4, 8};
+  uint32_t set = 0;
+  for (int i = 0; i < 4; ++i) set |= vaddvq_u32(vandq_u32(vcgeq_f32(a.v[i], b.v[i]), vld1q_u32(bits))) << 4 * i;
+  return set;
+}
 TINYLM_INLINE F16 abs16(F16 a) { return quarters([&](int i) { return vabsq_f32(a.v[i]); }); }
 TINYLM_INLINE F16 exp2_bits(F16 a) {
   return quarters([&](int i) {
