@@ -6,8 +6,6 @@ PYTHON := $(VENV)/bin/python
 EXTRAS := dev,interop
 PROFILE ?= quickstart
 PORT ?= 4200
-TOKENS ?= build/tokens
-OUT ?= build/training
 ARGS ?=
 # The engines that `make bench-peers` compares with; one that cannot be installed is a row of the report that says so.
 PEERS := torch==2.13.0 transformers<5 sentencepiece protobuf ctranslate2 openvino-genai optimum-intel[openvino] nncf \
@@ -79,8 +77,8 @@ bench-peers: install  ## Compare with other engines, in .venv-peers (ARGS='--rou
 	$(PYTHON) -m tinylm bench limits
 	$(PYTHON) -m tinylm bench peers --env .venv-peers $(ARGS)
 
-bench-training: install  ## Compare the recipe with a plain one (TOKENS= OUT= ARGS=)
-	$(PYTHON) -m tinylm.train.compare '$(TOKENS)' '$(OUT)' $(ARGS)
+bench-training: install  ## Compare the recipe with a plain one (CORPUS= VALID= ARGS='--minutes 2')
+	$(PYTHON) -m tinylm bench training $(CORPUS:%=--corpus '%') $(VALID:%=--valid '%') $(ARGS)
 
 fmt: install  ## Format Python and C++
 	$(PYTHON) -m ruff check --fix .

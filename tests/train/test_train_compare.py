@@ -16,7 +16,7 @@ def test_the_rival_is_tuned_and_runs_alternate(tmp_path: Path, monkeypatch: pyte
     trained: list[TrainConfig] = []
 
     def fake_train(config: TrainConfig, tokens: Path, tokenizer: Path, out: Path, _: object) -> dict[str, Any]:
-        assert tokens / "tokenizer.model" == tokenizer
+        assert tokens / "t.model" == tokenizer
         out.mkdir(parents=True)
         trained.append(config)
         plain = config.optimizer == "adamw"
@@ -25,14 +25,14 @@ def test_the_rival_is_tuned_and_runs_alternate(tmp_path: Path, monkeypatch: pyte
         return {"valid_bits_per_byte": quality + config.seed / 100, "steps": 1, "tokens_per_s": 1.0, "train_s": 1.0}
 
     monkeypatch.setattr(compare, "train", fake_train)
-    runs = compare.compare_recipes(tmp_path, tmp_path / "out", 2.0, range(2), NullProgress())
+    paths = tmp_path, tmp_path / "t.model", tmp_path / "out"
+    runs, lines = compare.compare_recipes(*paths, 2.0, range(2), NullProgress())
     assert (runs[-2].rate, runs[-2].batch_tokens) == (0.004, 2048)
     assert [(run.recipe, run.minutes) for run in runs[-3:]] == [("ours", 2.0), ("plain", 2.0), ("ours", 1.0)]
     tuning, rounds = len(compare.RATES) + len(compare.BATCHES_TOKENS) - 1, 2 * 3 - 1
     assert len(runs) == len(trained) == tuning + rounds
-    lines = compare.summary_lines(runs, 2.0, runs[-2])
     assert lines[0].startswith("plain: 1.2050")
     assert "(n=2)" in lines[0]
     assert lines[-1].endswith(": reached")
-    compare.compare_recipes(tmp_path, tmp_path / "out", 2.0, range(2), NullProgress())
+    compare.compare_recipes(*paths, 2.0, range(2), NullProgress())
     assert len(trained) == tuning + rounds

@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 __all__ = [
     "ArtifactsDir",
     "CommandGroup",
+    "Corpus",
     "Json",
     "ModelPath",
     "Output",
+    "Valid",
     "find_model",
     "ignore_signals",
     "open_store",
@@ -42,6 +44,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON
 ModelPath = Annotated[
     str | None,
     typer.Option("--model", "-m", help="Model file, or an artifact's key; default: the newest published model."),
+]
+Corpus = Annotated[
+    list[str] | None,
+    typer.Option(help="Text to train on: file, glob or folder; may be given several times.", show_default="profile's"),
+]
+Valid = Annotated[
+    list[str] | None, typer.Option(help="Validation text of its own, never trained on.", show_default="held out")
 ]
 ArtifactsDir = Annotated[
     Path, typer.Option("--artifacts", envvar="TINYLM_ARTIFACTS", help="Folder of the artifact store.")

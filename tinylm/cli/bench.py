@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tinylm.cli.base import ArtifactsDir, Json, ModelPath, Output, find_model, open_store
+from tinylm.cli.base import ArtifactsDir, Corpus, Json, ModelPath, Output, Valid, find_model, open_store
 
 __all__ = ["add_to"]
 
@@ -164,6 +164,39 @@ def bench_peers(
         out.line(f"not measured: {what}: {reason}")
     out.line(f"report  {page}")
     out.result(told | {"report": str(page)})
+
+
+@group.command("training")
+def bench_training(
+    corpus: Corpus = None,
+    valid: Valid = None,
+    minutes: Annotated[float, typer.Option(min=0.01, help="Budget of the plain recipe.")] = 4.0,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each recipe.")] = 3,
+    out_dir: Annotated[Path, typer.Option("--out", help="Folder of the runs.")] = Path("build/training"),
+    artifacts: ArtifactsDir = Path("artifacts"),
+    json_output: Json = False,
+) -> None:
+    """Compare the recipe with a plain GPT-2, tuned: takes some fourteen times the minutes. A stopped one goes on."""
+    from dataclasses import asdict
+
+    from tinylm import stages
+    from tinylm.pipeline import FITTED_FROM, load_profile, profile_changes
+    from tinylm.progress import terminal_progress
+    from tinylm.train.compare import compare_recipes
+
+    out = Output(json_output)
+    profile = load_profile(FITTED_FROM, profile_changes(corpus or (), valid or ()))
+    store, progress = open_store(artifacts), terminal_progress()
+    text = stages.corpus(store, profile.corpus, progress)
+    tokenizer = stages.tokenizer(store, profile.tokenizer, text, progress)
+    tokens = stages.tokens(store, text, tokenizer, progress)
+    stages.native(store, progress)
+    runs, lines = compare_recipes(
+        tokens.path, tokenizer.path / "tokenizer.model", out_dir / tokens.key, minutes, range(seeds), progress
+    )
+    for line in lines:
+        out.line(line)
+    out.result({"summary": lines, "runs": [asdict(each) for each in runs]})
 
 
 @group.command("compare")

@@ -9,20 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tinylm.cli.base import ArtifactsDir, Json, Output, find_model, open_store
+from tinylm.cli.base import ArtifactsDir, Corpus, Json, Output, Valid, find_model, open_store
 
 if TYPE_CHECKING:
     from tinylm.artifacts import ArtifactRef
 
 __all__ = ["add_to"]
 
-Corpus = Annotated[
-    list[str] | None,
-    typer.Option(help="Text to train on: file, glob or folder; may be given several times.", show_default="profile's"),
-]
-Valid = Annotated[
-    list[str] | None, typer.Option(help="Validation text of its own, never trained on.", show_default="held out")
-]
 Preset = Annotated[str | None, typer.Option(help="Shape of the model, by name.", show_default="profile's")]
 Minutes = Annotated[float | None, typer.Option(help="Minutes of training.", show_default="profile's")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the training.", show_default="profile's")]

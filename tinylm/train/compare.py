@@ -7,9 +7,7 @@ ours that is not recipe: workers, chunked loss, precision. Run by `make bench-tr
 
 from __future__ import annotations
 
-import argparse
 import json
-import logging
 import os
 import statistics
 from collections.abc import Sequence
@@ -18,14 +16,13 @@ from pathlib import Path
 
 from tinylm.config import ModelConfig
 from tinylm.presets import preset
-from tinylm.progress import NullProgress, ProgressReporter, terminal_progress
+from tinylm.progress import ProgressReporter
 from tinylm.train.checkpoint import write_json
 from tinylm.train.config import TrainConfig
 from tinylm.train.loop import train
 
 __all__ = ["Comparison", "compare_recipes", "plain_gpt2"]
 
-_log = logging.getLogger(__name__)
 RATES = (0.001, 0.002, 0.004, 0.008, 0.016)
 BATCHES_TOKENS = (4096, 2048, 1024)  # rates are tuned with the first
 
@@ -87,15 +84,15 @@ def plain_gpt2(minutes: float, rate: float, seed: int, batch_tokens: int = BATCH
 
 
 def compare_recipes(
-    tokens_dir: Path, out_dir: Path, minutes: float, seeds: Sequence[int], progress: ProgressReporter
-) -> list[Comparison]:
-    """Return all runs: the rival's rates and batch sizes, then rival and ours (full and half time) for each seed.
+    tokens_dir: Path, tokenizer: Path, out_dir: Path, minutes: float, seeds: Sequence[int], progress: ProgressReporter
+) -> tuple[list[Comparison], list[str]]:
+    """Return all runs (the rival's rates and batch sizes, then rival and ours for each seed) and what they say.
 
     Finished runs in `out_dir` are kept, so a stopped comparison goes on. Writes comparison.json there.
     """
 
     def run(name: str, config: TrainConfig) -> Comparison:
-        return _run(name, config, tokens_dir, out_dir, progress)
+        return _run(name, config, tokens_dir, tokenizer, out_dir, progress)
 
     def quality(done: Comparison) -> float:
         return done.bits_per_byte
@@ -109,10 +106,9 @@ def compare_recipes(
         ours = [TrainConfig(preset="story", minutes=share * minutes, seed=seed) for share in (1.0, 0.5)]
         runs += [run("ours", ours[0]), run("plain", plain), run("ours", ours[1])]
     runs = list(dict.fromkeys(runs))
-    for line in summary_lines(runs, minutes, best):
-        _log.info("%s", line)
-    write_json(out_dir / "comparison.json", {"runs": [asdict(each) for each in runs]})
-    return runs
+    lines = summary_lines(runs, minutes, best)
+    write_json(out_dir / "comparison.json", {"summary": lines, "runs": [asdict(each) for each in runs]})
+    return runs, lines
 
 
 def summary_lines(runs: Sequence[Comparison], minutes: float, best: Comparison) -> list[str]:
@@ -133,13 +129,15 @@ def summary_lines(runs: Sequence[Comparison], minutes: float, best: Comparison) 
     return [*lines, f"the plain recipe's figure in half its time: {'reached' if reached else 'not reached'}"]
 
 
-def _run(name: str, config: TrainConfig, tokens_dir: Path, out_dir: Path, progress: ProgressReporter) -> Comparison:
+def _run(
+    name: str, config: TrainConfig, tokens_dir: Path, tokenizer: Path, out_dir: Path, progress: ProgressReporter
+) -> Comparison:
     folder = out_dir / f"{name}-{config.minutes:g}m-{config.matrix_lr:g}-batch{config.batch_tokens}-seed{config.seed}"
     done = folder / "comparison.json"
     if done.is_file():
         return Comparison(**json.loads(done.read_text()))
     quiet = config.model_copy(update={"samples": 0, "card_stories": 0, "eval_every_s": 1e9})
-    summary = train(quiet, tokens_dir, tokens_dir / "tokenizer.model", folder, progress)
+    summary = train(quiet, tokens_dir, tokenizer, folder, progress)
     result = Comparison(
         recipe=name,
         minutes=config.minutes,
@@ -154,21 +152,3 @@ def _run(name: str, config: TrainConfig, tokens_dir: Path, out_dir: Path, progre
     )
     write_json(done, asdict(result))
     return result
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the comparison from the command line; results are logged and written as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tokens", type=Path, help="folder with train.bin, valid.bin and tokenizer.model")
-    parser.add_argument("out", type=Path, help="folder for the runs")
-    parser.add_argument("--minutes", type=float, default=4.0, help="budget of the plain recipe")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
-    given = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    progress = NullProgress() if given.quiet else terminal_progress()
-    compare_recipes(given.tokens, given.out, given.minutes, range(given.seeds), progress)
-
-
-if __name__ == "__main__":
-    main()
