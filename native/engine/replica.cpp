@@ -14,6 +14,8 @@ namespace {
 // wait for at most about twice a full step (chosen).
 constexpr int64_t kPromptRows = 64;
 constexpr int64_t kLeastRows = 128;
+// A single slot keeps nobody waiting: a prompt of some 200 tokens is one step, which reads the weights once.
+constexpr int64_t kAloneRows = 256;
 // Shared beginnings shorter than this are read again rather than copied (chosen; a copy costs about one token).
 constexpr int64_t kShortestPrefix = 4;
 
@@ -29,7 +31,7 @@ Replica::Replica(const Weights& weights, Desk& desk, int threads, int64_t slots)
       desk_(desk),
       team_(threads),
       cache_(weights.config(), *weights.kernels, weights.kv_type(), slots),
-      forward_(weights, team_, cache_, std::max(kLeastRows, slots + kPromptRows)),
+      forward_(weights, team_, cache_, slots == 1 ? kAloneRows : std::max(kLeastRows, slots + kPromptRows)),
       samplers_(static_cast<size_t>(threads), Sampler(*weights.kernels, weights.config().vocab_size)),
       slots_(static_cast<size_t>(slots)) {
   const size_t rows = static_cast<size_t>(forward_.max_rows());
