@@ -77,7 +77,7 @@ bench-peers: install  ## Compare with other engines, in .venv-peers (ARGS='--rou
 	$(PYTHON) -m tinylm bench limits
 	$(PYTHON) -m tinylm bench peers --env .venv-peers $(ARGS)
 
-bench-training: install  ## Compare the recipe with a plain one (CORPUS= VALID= ARGS='--minutes 2')
+bench-training: install  ## Compare the recipe with a plain one (CORPUS= VALID= ARGS='--minutes 4')
 	$(PYTHON) -m tinylm bench training $(CORPUS:%=--corpus '%') $(VALID:%=--valid '%') $(ARGS)
 
 fmt: install  ## Format Python and C++

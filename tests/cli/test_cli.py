@@ -266,6 +266,10 @@ def test_usage_errors_are_code_2() -> None:
     assert run("story", "x", "--top-p", "7").exit_code == 2
 
 
+def test_comparing_recipes_names_the_text_that_is_missing() -> None:
+    assert "absent.txt" in refused("bench", "training", "--corpus", "absent.txt")
+
+
 def test_up_refuses_another_folder() -> None:
     assert "prefect.yaml" in refused("up")
 
