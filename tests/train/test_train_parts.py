@@ -265,6 +265,7 @@ def test_flops_count_the_weights_of_products(tiny_run: Make) -> None:
 def test_fused_layers_have_the_gradients_of_plain_ones(
     changes: dict[str, Any], cap: float, with_tables: ModelConfig
 ) -> None:
+    torch.manual_seed(3)
     model = GPT(with_tables.model_copy(update={**changes, "logit_softcap": cap}))
     assert fused.applies(model.config)
     rows = torch.randint(320, (3, 18), generator=torch.manual_seed(3))
@@ -276,7 +277,8 @@ def test_fused_layers_have_the_gradients_of_plain_ones(
         loss.backward()
         gradients.append([loss.detach(), *(parameter.grad.clone() for parameter in model.parameters())])
     for plain, found, recomputed in zip(*gradients, strict=True):
-        torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-6)
+        # Single elements are small differences of large terms: they are as exact as the largest of their tensor.
+        torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-5 * float(plain.abs().max()))
         assert torch.equal(found, recomputed)
 
 
