@@ -217,16 +217,10 @@ void Forward::mix(const LayerWeights& layer, int64_t index, int thread) {
     });
   if (segment_divided_) team_.meet();
   const int64_t units = static_cast<int64_t>(part.units.size());
-  const bool in_turn = divided() || team_.size() == 1;  // this thread takes one unit after the other
-  const auto store = [&](const Unit& unit) {
-    if (unit.stores) rotate_and_store(layer, index, unit.kv_head, unit.first_row, unit.rows, thread);
-  };
   over(units, [&](int64_t u) {
     const Unit& unit = part.units[static_cast<size_t>(u)];
-    const Unit* next = u + 1 < units ? &unit + 1 : nullptr;
-    if (!in_turn || u == 0) store(unit);
-    if (in_turn && next != nullptr) store(*next);
-    attend(index, unit, next, thread);
+    if (unit.stores) rotate_and_store(layer, index, unit.kv_head, unit.first_row, unit.rows, thread);
+    attend(index, unit, u + 1 < units ? &unit + 1 : nullptr, thread);
   });
 }
 
