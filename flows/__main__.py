@@ -71,6 +71,9 @@ def tune(
 ) -> None:
     """Try training settings side by side; prints all trials, best first."""
     with prefect_server() as wait_for_server:
+        from tinylm.pipeline import load_profile, profile_changes
+
+        load_profile(profile, profile_changes(corpus or (), valid or (), None, minutes, None, settings or ()))
         from flows._prefect import flush
         from flows.tune import DEFAULT_VARY
         from flows.tune import tune as flow

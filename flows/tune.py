@@ -1,7 +1,6 @@
 """The flow `pipeline`, deployment `tune`: trains a handful of variants side by side and says which is best.
 
-Trials are artifacts of the stage `train` like any other, so a killed search goes on where it was, and a later
-pipeline run with the winning settings and minutes finds its training done.
+Trials are artifacts of the stage `train` like any other, so a killed search goes on where it was.
 """
 
 from typing import Annotated, Any

@@ -17,6 +17,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import sys
 import time
@@ -50,6 +51,8 @@ _log = logging.getLogger(__name__)
 
 MODEL_FILE = "model.safetensors"  # in every artifact of stage `model` and `converted`
 KEY_DIGITS = 16  # 64 bits: among a million artifacts the odds of any clash are 1 in 10^7
+# What killed processes leave; nothing else is the store's to remove.
+_LEFT = re.compile(rf"\.(work|damaged)-(?P<key>[0-9a-f]{{{KEY_DIGITS}}})(-\d+)?")
 LOCK_POLL_S = 0.1  # chosen: a polled lock leaves a waiting thread interruptible
 
 Make = Callable[[Path], dict[str, Any]]
@@ -186,6 +189,10 @@ class Store:
                 found.append((ref.manifest.published_at, str(ref), ref))
         return [ref for _, _, ref in sorted(found, key=lambda row: row[:2])]
 
+    def stages(self) -> list[str]:
+        """Return the names of the stages that have published something."""
+        return sorted({path.parent.name for path in self._published(None)})
+
     def newest(self, stage: str) -> ArtifactRef | None:
         """Return the artifact of `stage` published last, or None."""
         entries = self.entries(stage)
@@ -209,10 +216,10 @@ class Store:
         Work that a running process holds is left alone; what killed processes left is removed.
         """
         doomed = [ref.path for ref in self._unreachable(keep)]
-        doomed += [path for path in self.root.glob("*/.*-*") if path.parent.name != ".locks"]
+        left = [(path, _LEFT.fullmatch(path.name)) for path in sorted(self.root.glob("*/.*-*"))]
+        keys = [(path, path.name) for path in doomed] + [(path, found["key"]) for path, found in left if found]
         removed = []
-        for path in doomed:
-            key = path.name.lstrip(".").removeprefix("work-").removeprefix("damaged-")[:KEY_DIGITS]
+        for path, key in keys:
             with self._locked(path.parent.name, key, wait=False) as held:
                 if not held:
                     continue

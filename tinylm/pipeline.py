@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import Field
 
@@ -19,6 +19,7 @@ from tinylm.bench.config import SweepConfig
 from tinylm.config import Config, parse
 from tinylm.corpus.config import CorpusConfig
 from tinylm.errors import ConfigError
+from tinylm.modelfile import read_model
 from tinylm.presets import preset as find_preset
 from tinylm.progress import ProgressReporter
 from tinylm.stages import EvaluateConfig, ExportConfig, SamplesConfig
@@ -29,6 +30,7 @@ __all__ = [
     "FITTED_FROM",
     "Profile",
     "RunResult",
+    "base_changes",
     "load_profile",
     "profile_changes",
     "profile_names",
@@ -38,7 +40,6 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-C = TypeVar("C", bound=Config)
 OnStage = Callable[[ArtifactRef], None]
 
 FOLDER = Path(__file__).parent / "profiles"
@@ -151,7 +152,7 @@ def profile_changes(
     if valid:
         changes["corpus.valid_files"] = list(valid)
     if preset is not None:
-        changes["tokenizer.vocab_size"] = find_preset(preset).vocab_size
+        changes |= {"tokenizer.vocab_size": find_preset(preset).vocab_size, "train.model": None}
     short = {"train.preset": preset, "train.minutes": minutes, "train.seed": seed}
     changes |= {key: value for key, value in short.items() if value is not None}
     for setting in settings:
@@ -160,6 +161,18 @@ def profile_changes(
             raise ConfigError(f"setting {setting!r}: expected table.key=value, such as train.minutes=3")
         changes[key.strip()] = _toml_value(value.strip())
     return changes
+
+
+def base_changes(base: Path, profile: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the changes to a profile that training on from the model file `base` asks for: its shape, rows that fit.
+
+    Args: changes: the user's own; a row length among them stays.
+    """
+    shape = read_model(base).config
+    longest = min(shape.context_length, load_profile(profile).train.row_length)
+    rows = 1 << (longest.bit_length() - 1)  # a power of two divides the batch
+    context = {} if "train.context" in changes else {"train.context": rows}
+    return {"train.model": shape.model_dump(mode="json")} | context
 
 
 def run_pipeline(
@@ -183,18 +196,19 @@ def train_model(
     on_stage: OnStage,
     *,
     base: Path | None = None,
-    fit: bool = False,
+    fit_around: Mapping[str, Any] | None = None,
     tables: bool = False,
 ) -> dict[str, ArtifactRef]:
     """Return the artifacts of the chain's first half, text to one-file model, by stage name.
 
     The native build needs no text, so it runs beside the corpus; training already uses what it builds.
     Args: base: model file to start from, with its tokenizer.
-          fit: choose shape, vocabulary and batch for the profile's minutes, the text and this machine.
+          fit_around: choose shape, vocabulary and batch for the profile's minutes, the text and this machine,
+              but keep these settings, by dotted key, as the profile has them; absent: the profile's own.
           tables: give the fitted shape lookup tables.
     Raises: ConfigError if `tables` are asked of a shape that is not fitted.
     """
-    if tables and not fit:
+    if tables and fit_around is None:
         raise ConfigError("tables: expected a shape fitted to the minutes; found one from a profile, preset or model")
     done: dict[str, ArtifactRef] = {}
     keep = _Keeper(done, on_stage)
@@ -202,8 +216,9 @@ def train_model(
         native = beside.submit(stages.native, store, progress)
         corpus = keep(stages.corpus(store, profile.corpus, progress))
         built = keep(native.result())
-        if fit:
-            profile = _fitted(profile, corpus, tables=tables)
+        if fit_around is not None:
+            recipe = keep(stages.recipe(store, profile.train, corpus, progress, tables=tables))
+            profile = _fitted(profile, recipe, fit_around)
         if base is None:
             tokenizer = keep(stages.tokenizer(store, profile.tokenizer, corpus, progress))
         else:
@@ -214,33 +229,27 @@ def train_model(
     return done
 
 
-def _fitted(profile: Profile, corpus: ArtifactRef, *, tables: bool) -> Profile:
-    """Return `profile` with the recipe for its minutes; the log says what was chosen and why.
-
-    What `profile` changes of the one that fitted runs start from is the user's own wish, and stays.
-    """
-    from tinylm.train.plan import machine_speed
-    from tinylm.train.recipe import recommend
-
-    text_bytes = corpus.summary["train"]["bytes"]
-    speed, workers = machine_speed(profile.train)
-    recipe = recommend(profile.train.minutes, text_bytes, speed, workers=workers, tables=tables)
-    for reason in recipe.reasons:
+def _fitted(profile: Profile, recipe: ArtifactRef, own: Mapping[str, Any]) -> Profile:
+    """Return `profile` with the settings of `recipe`, but for those of its user's `own`; the log says why."""
+    for reason in recipe.summary["reasons"]:
         _log.info("recipe: %s", reason)
-    start, tokenizer = load_profile(FITTED_FROM), TokenizerConfig(vocab_size=recipe.vocab_size)
+    chosen = json.loads((recipe.path / stages.RECIPE).read_bytes())
+    train = chosen["train"] | _own_fields(own, "train", profile.train)
+    if "train.preset" in own:
+        train["model"] = profile.train.model  # or the recipe's shape would hide the preset
+    tokenizer = profile.tokenizer.model_dump() | {"vocab_size": chosen["vocab_size"]}
+    tokenizer |= _own_fields(own, "tokenizer", profile.tokenizer)
     changes = {
-        "train": _changed(recipe.train, start.train, profile.train),
-        "tokenizer": _changed(tokenizer, start.tokenizer, profile.tokenizer),
+        "train": parse(TrainConfig, train, "settings of a fitted run"),
+        "tokenizer": parse(TokenizerConfig, tokenizer, "settings of a fitted run"),
     }
     return profile.model_copy(update=changes)
 
 
-def _changed(config: C, before: C, after: C) -> C:
-    """Return `config` with the fields in which `after` differs from `before`."""
-    own = {name: value for name, value in after if value != getattr(before, name)}
-    if "preset" in own:
-        own.setdefault("model", None)  # or the shape in `config` would hide it
-    return parse(type(config), config.model_dump() | own, "settings of a fitted run")
+def _own_fields(own: Mapping[str, Any], table: str, config: Config) -> dict[str, Any]:
+    """Return the fields of `config` that `own`, by dotted key, names."""
+    names = {key.split(".")[1] for key in own if key.startswith(f"{table}.")}
+    return {name: getattr(config, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -268,4 +277,6 @@ def _set(values: dict[str, Any], keys: list[str], value: Any) -> None:
     *tables, last = keys
     for table in tables:
         values = values.setdefault(table, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"setting {'.'.join(keys)}: {table!r} is no table, but {values!r}")
     values[last] = value

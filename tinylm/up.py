@@ -22,6 +22,7 @@ from tinylm.runs import api, is_serving, mark_dead_runs
 __all__ = ["EXCLUSIVE_TAG", "supervise"]
 
 POOL = "local"
+PROJECT_PORT = 4200  # where prefect.toml looks
 WORKER = ("worker", "start", "--pool", POOL, "--name", "tinylm")
 EXCLUSIVE_TAG = "cpu-exclusive"  # of tasks that want the machine to themselves: training and measuring
 DEPLOY_LIMIT_S = 120.0
@@ -94,7 +95,8 @@ def _start(parts: PrefectProcesses, port: int, say: Say) -> None:
     names = sorted(deployment["name"] for deployment in api(parts.url, "/deployments/filter", {}))
     say(f"server       http://{HOST}:{port}   (logs in {parts.logs})")
     say(f"deployments  {', '.join(names)}")
-    say("next         prefect deployment run 'pipeline/quickstart' --watch   (from this folder)")
+    address = "" if port == PROJECT_PORT else f"PREFECT_API_URL={parts.url} "
+    say(f"next         {address}prefect deployment run 'pipeline/quickstart' --watch   (from this folder)")
     say(f"READY in {time.monotonic() - started_s:.1f} s; Ctrl-C ends everything")
 
 

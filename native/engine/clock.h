@@ -13,7 +13,7 @@ inline int64_t steady_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-// A counter of constant rate, about 8 ns to read; its unit is known only relative to steady_ns (see StepTimes).
+// A counter of constant rate, about 8 ns to read; its unit is known only relative to steady_ns (see Engine::stats).
 inline int64_t ticks() {
 #if defined(__x86_64__)
   return static_cast<int64_t>(__rdtsc());

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <exception>
 #include <new>
+#include <string>
+#include <system_error>
 #include <utility>
 
 #include "clock.h"
@@ -32,26 +34,38 @@ EngineOptions checked(const EngineOptions& options) {
 Engine::Engine(std::shared_ptr<const Weights> weights, const EngineOptions& options)
     : weights_(std::move(weights)), options_(checked(options)), created_ns_(steady_ns()), created_ticks_(ticks()) {
   channels_[0];
-  Desk& desk = *this;
-  for (int64_t i = 0; i < options_.replicas; ++i)
-    replicas_.push_back(
-        std::make_unique<Replica>(*weights_, desk, static_cast<int>(options_.threads_per_replica), options_.max_batch));
   try {
-    for (const auto& replica : replicas_) threads_.emplace_back([this, &replica] { serve(*replica); });
+    start();
+  } catch (const std::system_error& error) {
+    shut_down();
+    throw EngineError("cannot start " + std::to_string(options_.replicas * options_.threads_per_replica) +
+                      " threads (" + error.what() + "); lower replicas or threads_per_replica");
   } catch (...) {
     shut_down();
     throw;
   }
 }
 
+void Engine::start() {
+  Desk& desk = *this;
+  for (int64_t i = 0; i < options_.replicas; ++i)
+    replicas_.push_back(
+        std::make_unique<Replica>(*weights_, desk, static_cast<int>(options_.threads_per_replica), options_.max_batch));
+  for (const auto& replica : replicas_) threads_.emplace_back([this, &replica] { serve(*replica); });
+}
+
 Engine::~Engine() { shut_down(); }
+
+void Engine::stop_locked() {
+  stop_ = true;
+  for (const auto& [ticket, request] : live_) request->cancelled = true;
+  queue_.clear();
+}
 
 void Engine::shut_down() {
   {
     const std::lock_guard<std::mutex> hold(lock_);
-    stop_ = true;
-    for (const auto& [ticket, request] : live_) request->cancelled = true;
-    queue_.clear();
+    stop_locked();
   }
   work_.notify_all();
   for (std::thread& thread : threads_) thread.join();
@@ -67,7 +81,7 @@ void Engine::serve(Replica& replica) noexcept {
   }
   const std::lock_guard<std::mutex> hold(lock_);
   failure_ = why;
-  stop_ = true;
+  stop_locked();
   work_.notify_all();
   done_.notify_all();
 }
@@ -112,7 +126,14 @@ int64_t Engine::open_channel() {
 }
 
 void Engine::close_channel(int64_t channel) {
-  const std::lock_guard<std::mutex> hold(lock_);
+  {
+    const std::lock_guard<std::mutex> hold(lock_);
+    close_locked(channel);
+  }
+  done_.notify_all();  // whoever collects from it
+}
+
+void Engine::close_locked(int64_t channel) {
   channels_.erase(channel);
   const auto ours = [&](const std::shared_ptr<Request>& request) { return request->channel == channel; };
   for (const auto& request : queue_)
@@ -231,7 +252,7 @@ int64_t Engine::share_locked() const {
 std::shared_ptr<Request> Engine::next_request(int64_t active, bool wait) {
   std::unique_lock<std::mutex> hold(lock_);
   if (wait) work_.wait(hold, [&] { return stop_ || !queue_.empty(); });
-  if (stop_ && wait) return nullptr;
+  if (stop_) return nullptr;
   if (queue_.empty() || (!wait && active >= share_locked())) return nullptr;
   std::shared_ptr<Request> request = std::move(queue_.front());
   queue_.pop_front();

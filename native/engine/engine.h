@@ -60,7 +60,10 @@ class Engine final : private Desk {
   std::shared_ptr<Request> next_request(int64_t active, bool wait) override;
   void deliver(std::vector<Result>& results) override;
   void deliver_locked(Result result);
+  void start();
   void shut_down();
+  void stop_locked();
+  void close_locked(int64_t channel);
   void serve(Replica& replica) noexcept;
   bool answer_at_once(const Request& request);
   std::string complaint(const Request& request) const;

@@ -2,6 +2,8 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <locale>
+#include <sstream>
 #include <utility>
 
 #include "errors.h"
@@ -59,6 +61,15 @@ class JsonParser {
   void take_word(std::string_view word) {
     if (text_.substr(at_, word.size()) != word) fail("unknown word");
     at_ += word.size();
+  }
+
+  // In the "C" locale whatever the process has set: strtod would read 0.25 as 0 where a comma is expected.
+  double number_of(const std::string& text) const {
+    std::istringstream stream(text);
+    stream.imbue(std::locale::classic());
+    double number = 0;
+    if (!(stream >> number) || !std::isfinite(number)) fail("number out of range");
+    return number;
   }
 
   Json value(int depth) {
@@ -141,11 +152,10 @@ class JsonParser {
     if (at_ - start > 64) fail("number of more than 64 characters");
     const std::string text(text_.substr(start, at_ - start));
     result.type_ = Json::Type::number;
-    result.number_ = std::strtod(text.c_str(), nullptr);
-    if (!std::isfinite(result.number_)) fail("number out of range");
     // 18 digits always fit; longer ones are no size, count or offset of ours.
     result.is_integer_ = whole && text.size() <= 18;
     if (result.is_integer_) result.integer_ = std::strtoll(text.c_str(), nullptr, 10);
+    result.number_ = result.is_integer_ ? static_cast<double>(result.integer_) : number_of(text);
   }
 
   std::string string() {

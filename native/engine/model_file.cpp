@@ -10,7 +10,7 @@ namespace tinylm::engine {
 
 namespace {
 
-constexpr uint64_t kMaxHeaderBytes = uint64_t{16} << 20;  // chosen: 1,024 layers need about 4 MB
+constexpr uint64_t kMaxHeaderBytes = 100000000;  // FORMAT.md, section 1
 constexpr int64_t kMaxTokens = 1 << 20;
 constexpr const char* kVersion = "1";
 

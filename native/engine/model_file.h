@@ -29,7 +29,7 @@ struct ModelHeader {
   std::map<std::string, TensorEntry> tensors;
 };
 
-// Throws FormatError or FileError. Allocates no more than the header's own size times a small factor.
+// Throws FormatError or FileError. Memory is bounded by the header's length and a limit of values in it.
 ModelHeader read_header(const ByteSource& source);
 
 // The weighted sum of section 5 over `count` bytes that start at word `first_word` of their blob.

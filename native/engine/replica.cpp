@@ -75,29 +75,38 @@ bool Replica::admit(bool wait) {
   return true;
 }
 
-// Chooses the free slot whose cache already begins like the request, or notes the slot to copy the beginning from.
-void Replica::place(std::shared_ptr<Request> request) {
-  const int64_t limit = request->task == Task::generate ? static_cast<int64_t>(request->tokens.size()) - 1 : 0;
-  const int64_t room = request->task == Task::generate ? std::min(request->max_new_tokens, weights_.config().context_length) : 0;
-  const int64_t capacity = cache_.capacity_for(static_cast<int64_t>(request->tokens.size()) + room);
-  size_t home = slots_.size(), donor = slots_.size();
-  int64_t own = -1, best = kShortestPrefix - 1;
+// Where a request goes: a free slot whose cache begins like it and has room for it, else one that it copies nothing from.
+Replica::Place Replica::find_place(const Request& request, int64_t capacity) const {
+  const int64_t limit = request.task == Task::generate ? static_cast<int64_t>(request.tokens.size()) - 1 : 0;
+  Place place{slots_.size(), 0, slots_.size(), kShortestPrefix - 1};
+  size_t spare = slots_.size();  // the first free slot but for the donor
   for (size_t i = 0; i < slots_.size(); ++i) {
     const Slot& slot = slots_[i];
-    const int64_t shared = limit < kShortestPrefix ? 0 : std::min(limit, common_prefix(slot.tokens(), request->tokens));
+    const int64_t shared = limit < kShortestPrefix ? 0 : std::min(limit, common_prefix(slot.tokens(), request.tokens));
     const int64_t ready = std::min(shared, slot.cached());
-    const int64_t kept = cache_.capacity(static_cast<int64_t>(i)) == capacity ? ready : 0;
-    if (!slot.busy() && kept > own) home = i, own = kept;
+    const bool fits = cache_.capacity(static_cast<int64_t>(i)) >= capacity;
+    if (!slot.busy() && fits && ready >= kShortestPrefix && ready > place.own) place.home = i, place.own = ready;
     const int64_t reachable = slot.busy() && slot.request().task == Task::generate ? shared : ready;
-    if (reachable > best) donor = i, best = reachable;
+    if (reachable > place.shared) place.donor = i, place.shared = reachable;
   }
-  Slot& slot = slots_[home];
-  if (cache_.capacity(static_cast<int64_t>(home)) != capacity) cache_.set_capacity(static_cast<int64_t>(home), capacity);
-  slot.begin(std::move(request), own >= kShortestPrefix ? own : 0, steady_ns());
-  if (donor != slots_.size() && donor != home && best > slot.cached())
-    slot.donor = static_cast<int64_t>(donor), slot.donor_tokens = best;
-  copy_prefix(home);
-  order_.push_back(home);
+  for (size_t i = slots_.size(); i-- > 0;)
+    if (!slots_[i].busy() && (i != place.donor || spare == slots_.size())) spare = i;
+  if (place.home == slots_.size()) place.home = spare;
+  return place;
+}
+
+void Replica::place(std::shared_ptr<Request> request) {
+  const int64_t room = request->task == Task::generate ? std::min(request->max_new_tokens, weights_.config().context_length) : 0;
+  const int64_t capacity = cache_.capacity_for(static_cast<int64_t>(request->tokens.size()) + room);
+  const Place found = find_place(*request, capacity);
+  const int64_t home = static_cast<int64_t>(found.home);
+  Slot& slot = slots_[found.home];
+  if (found.own == 0 && cache_.capacity(home) != capacity) cache_.set_capacity(home, capacity);
+  slot.begin(std::move(request), found.own, steady_ns());
+  if (found.donor != slots_.size() && found.donor != found.home && found.shared > found.own)
+    slot.donor = static_cast<int64_t>(found.donor), slot.donor_tokens = found.shared;
+  copy_prefix(found.home);
+  order_.push_back(found.home);
   ++active_;
   const size_t rows = slot.tokens().size(), vocab = static_cast<size_t>(weights_.config().vocab_size);
   if (slot.request().task == Task::score) slot.result().log_probs.resize(rows);
@@ -111,10 +120,11 @@ void Replica::copy_prefix(size_t index) {
   const Slot& donor = slots_[static_cast<size_t>(slot.donor)];
   const int64_t wanted = slot.donor_tokens;
   const bool alike = common_prefix(donor.tokens(), slot.tokens()) >= wanted;
-  if (alike && donor.cached() < wanted && donor.busy()) return;
-  if (alike && donor.cached() >= wanted) {
-    cache_.copy(slot.donor, static_cast<int64_t>(index), wanted);
-    slot.advance(wanted - slot.cached());
+  const int64_t ready = alike ? std::min(wanted, donor.cached()) : 0;
+  if (alike && ready < wanted && donor.busy()) return;
+  if (ready > slot.cached()) {
+    cache_.copy(slot.donor, static_cast<int64_t>(index), ready);
+    slot.advance(ready - slot.cached());
   }
   slot.donor = -1;
 }
@@ -156,9 +166,9 @@ void Replica::take(int thread, int64_t row, float* logits, float* maxima) {
     if (position + 1 < request.tokens.size())
       slot.result().log_probs[position] = sampler.log_prob(logits, maxima, request.tokens[position + 1]);
   } else {
-    const int32_t token = sampler.choose(logits, maxima, request.sampling, slot.seen(), static_cast<uint64_t>(position) + 1);
-    sampled_[static_cast<size_t>(row)] = token;
-    if (request.log_probs) log_probs_[static_cast<size_t>(row)] = sampler.log_prob(logits, maxima, token);
+    const uint64_t at = static_cast<uint64_t>(position) + 1;
+    float* log_prob = request.log_probs ? &log_probs_[static_cast<size_t>(row)] : nullptr;
+    sampled_[static_cast<size_t>(row)] = sampler.choose(logits, maxima, request.sampling, slot.seen(), at, log_prob);
   }
 }
 
@@ -168,8 +178,10 @@ void Replica::apply(int64_t now_ns) {
     if (!wanted_[row].sample) continue;
     const size_t index = wanted_[row].slot;
     Slot& slot = slots_[index];
-    if (slot.request().log_probs) slot.result().log_probs.push_back(log_probs_[row]);
+    const size_t before = slot.result().tokens.size();
     const bool done = slot.accept(sampled_[row], weights_.header.eos_id, weights_.config().context_length, now_ns);
+    const bool kept = slot.result().tokens.size() > before;  // an end of text is none of the text's tokens
+    if (kept && slot.request().log_probs) slot.result().log_probs.push_back(log_probs_[row]);
     if (slot.request().stream && !done) {
       Result piece;
       piece.text = slot.take_stream();

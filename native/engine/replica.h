@@ -1,7 +1,7 @@
 // One replica: a thread team with slots of its own over the shared weights; continuous batching.
 //
-// A step feeds every busy slot: one token where text is under way, a chunk of the prompt where it is not, all in one
-// forward pass. Slots fill as soon as they free.
+// A step feeds the busy slots: one token where text is under way, a chunk of the prompt where it is not and there is
+// room, all in one forward pass. Slots fill as soon as they free.
 #pragma once
 
 #include <array>
@@ -50,6 +50,14 @@ class Replica final : private LogitSink {
   void step();
   void drop_cancelled();
   bool admit(bool wait);
+  struct Place {
+    size_t home;     // a free slot
+    int64_t own;     // tokens that its cache begins with
+    size_t donor;    // a slot to copy the beginning from, if not none
+    int64_t shared;  // tokens that it has, or will have
+  };
+
+  Place find_place(const Request& request, int64_t capacity) const;
   void place(std::shared_ptr<Request> request);
   void copy_prefix(size_t index);
   void collect_segments();

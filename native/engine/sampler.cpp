@@ -30,11 +30,25 @@ Sampler::Sampler(const kernels::KernelTable& table, int64_t vocab_size)
       chosen_(static_cast<size_t>(vocab_size)),
       keys_(static_cast<size_t>(vocab_size)),
       values_(static_cast<size_t>(std::max(vocab_size, blocks_))),
-      weights_(static_cast<size_t>(vocab_size)) {}
+      weights_(static_cast<size_t>(vocab_size)),
+      plain_(static_cast<size_t>(vocab_size)) {}
 
 int32_t Sampler::choose(float* logits, float* maxima, const SamplingOptions& options, const std::vector<int32_t>& seen,
-                        uint64_t position) {
-  if (options.repetition_penalty != 1.0f) penalise(logits, maxima, options.repetition_penalty, seen);
+                        uint64_t position, float* log_prob) {
+  const bool penalised = options.repetition_penalty != 1.0f;
+  const Total before = log_prob != nullptr ? total(logits, maxima) : Total{};
+  const float* plain = logits;
+  if (log_prob != nullptr && penalised) {
+    std::copy(logits, logits + vocab_size_, plain_.begin());
+    plain = plain_.data();
+  }
+  if (penalised) penalise(logits, maxima, options.repetition_penalty, seen);
+  const int32_t token = draw(logits, maxima, options, position);
+  if (log_prob != nullptr) *log_prob = static_cast<float>(static_cast<double>(plain[token]) - before.max - before.log_sum);
+  return token;
+}
+
+int32_t Sampler::draw(const float* logits, const float* maxima, const SamplingOptions& options, uint64_t position) {
   if (options.temperature < kColdest) return greedy(logits, maxima);
   const float max = maximum(maxima);
   const double random = uniform(options.seed, options.sample, position);
@@ -140,7 +154,7 @@ Sampler::Kept Sampler::keep_top(const float* logits, const float* maxima, float 
 }
 
 // Without top-k: widens the window below the best logit until it holds the mass that top-p wants, or all that min-p
-// allows. exp(-4 n) of the best is left out after n rounds, so few rounds do.
+// allows. What is left out weighs less than exp(-4 * 2^(n - 1)) of the best each after n rounds, so few rounds do.
 Sampler::Kept Sampler::keep_nucleus(const float* logits, const float* maxima, float max, const SamplingOptions& options) {
   const float inverse = 1.0f / options.temperature;
   const double total = static_cast<double>(table_.sum_exp(logits, vocab_size_, max, inverse));
@@ -165,10 +179,15 @@ int32_t Sampler::draw_any(const float* logits, float max, const SamplingOptions&
   return static_cast<int32_t>(vocab_size_ - 1);
 }
 
-float Sampler::log_prob(const float* logits, const float* maxima, int32_t token) const {
+Sampler::Total Sampler::total(const float* logits, const float* maxima) const {
   const float max = maximum(maxima);
-  const double total = static_cast<double>(table_.sum_exp(logits, vocab_size_, max, 1.0f));
-  return static_cast<float>(static_cast<double>(logits[token]) - static_cast<double>(max) - kernels::natural_log(total));
+  const double sum = static_cast<double>(table_.sum_exp(logits, vocab_size_, max, 1.0f));
+  return {static_cast<double>(max), kernels::natural_log(sum)};
+}
+
+float Sampler::log_prob(const float* logits, const float* maxima, int32_t token) const {
+  const Total all = total(logits, maxima);
+  return static_cast<float>(static_cast<double>(logits[token]) - all.max - all.log_sum);
 }
 
 }  // namespace tinylm::engine

@@ -16,9 +16,10 @@ class Sampler {
   Sampler(const kernels::KernelTable& table, int64_t vocab_size);
 
   // logits: (V), changed by the penalty. maxima: block_max of the logits. seen: tokens of prompt and text so far, each
-  // once, used by the penalty alone. position: tokens before the chosen one.
+  // once, used by the penalty alone. position: tokens before the chosen one. log_prob: where the choice's goes, of the
+  // logits as they were; or null.
   int32_t choose(float* logits, float* maxima, const SamplingOptions& options, const std::vector<int32_t>& seen,
-                 uint64_t position);
+                 uint64_t position, float* log_prob);
   // Log-probability of `token` under the plain softmax of the logits.
   float log_prob(const float* logits, const float* maxima, int32_t token) const;
 
@@ -28,7 +29,13 @@ class Sampler {
     double mass;  // sum of weights_[0 .. count)
   };
 
+  struct Total {
+    double max, log_sum;  // of exp(logit - max)
+  };
+
   float maximum(const float* maxima) const;
+  Total total(const float* logits, const float* maxima) const;
+  int32_t draw(const float* logits, const float* maxima, const SamplingOptions& options, uint64_t position);
   void penalise(float* logits, float* maxima, float penalty, const std::vector<int32_t>& seen) const;
   int32_t greedy(const float* logits, const float* maxima) const;
   int64_t select(const float* logits, const float* maxima, float threshold);
@@ -45,6 +52,7 @@ class Sampler {
   std::vector<int32_t> chosen_;   // candidate ids; after sort, likeliest first
   std::vector<uint64_t> keys_;    // sortable: logit above, inverted id below
   std::vector<float> values_, weights_;
+  std::vector<float> plain_;  // logits before a penalty
 };
 
 }  // namespace tinylm::engine

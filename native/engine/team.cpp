@@ -4,7 +4,7 @@ namespace tinylm::engine {
 
 namespace {
 
-// About 50 microseconds, the cost of one futex wake-up here (measured 2026-11: 45 us; PEERS figures agree).
+// About 50 microseconds, the cost of one futex wake-up here (measured 2026-11: 45 us).
 constexpr int kSpins = 2000;
 
 inline void pause() {

@@ -18,6 +18,7 @@ namespace {
 using kernels::Matrix;
 using kernels::WeightType;
 
+constexpr int64_t kMaxIntegerWidth = 131072;  // 127 * 127 * K < 2^31: the sum of a product stays exact
 constexpr uint64_t kChunkBytes = 512 << 10;  // read and packed at once: fits L2 together with the packed copy
 
 // One tensor of the file on its way into rows row_begin... of a packed matrix.
@@ -168,6 +169,9 @@ class Loader {
       if (!plan.parts.empty() && type != plan.type)
         throw FormatError("tensor " + rows.name + ".weight has another type than its neighbours");
       plan.type = type;
+      if (k > kMaxIntegerWidth && (type == WeightType::q8 || type == WeightType::q4))
+        throw FormatError("tensor " + rows.name + ".weight is " + std::to_string(k) + " wide; int8 and int4 take at most " +
+                          std::to_string(kMaxIntegerWidth) + ", use f32 or bf16");
       const bool packed = type == WeightType::q4;
       expect(rows.name + ".weight", *entry, entry->dtype, {rows.rows, packed ? (k + 1) / 2 : k});
       Part part{entry, index, rows.name + ".weight", rows.row_begin, {}, {}};

@@ -44,7 +44,7 @@ struct Weights {
 };
 
 // Reads and packs a model with `threads` threads. Throws FormatError, FileError or EngineError.
-// Peak memory: the packed weights and about 1 MB per thread.
+// Peak memory: the packed weights, the scales as the file has them, and about 1 MB per thread.
 std::shared_ptr<const Weights> load_weights(const ByteSource& source, const kernels::KernelTable& table, int threads);
 
 }  // namespace tinylm::engine

@@ -1,7 +1,7 @@
 // Everything that is float arithmetic in 16 lanes, written once for all instruction sets.
 //
-// Included inside an instruction set's own anonymous namespace, after it defined (see simd_scalar.inl for the meaning):
-//   F16, load, store, set1, add, sub, mul, div, fma, max16, less_select, at_least, abs16, exp2_bits, fold_add, fold_max,
+// Included inside an instruction set's own anonymous namespace, after it defined (see scalar.cpp for the meaning):
+//   F16, load, store, set1, add, sub, mul, div, fma, max16, min16, less_select, at_least, abs16, exp2_bits, fold_add, fold_max,
 //   load_bf16, store_bf16, bf16_slot
 // Nothing here has external linkage, so no linker can swap one instruction set's copy for another's.
 

@@ -2,6 +2,7 @@
 // texts, cancels and failures cross each other. What the texts should be, the Python tests know.
 #include <cstdio>
 #include <cstdlib>
+#include <locale>
 #include <map>
 #include <new>
 #include <random>
@@ -177,6 +178,12 @@ void test_json() {
                           "nul", "[", "\"", "{\"a\"", "1 2", "NaN", "[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]"})
     CHECK(refused(bad));
   CHECK(refused("[" + std::string(1000000, ',') + "]"));
+  struct Comma : std::numpunct<char> {
+    char do_decimal_point() const override { return ','; }
+  };
+  std::locale::global(std::locale(std::locale::classic(), new Comma));
+  CHECK(engine::Json::parse("0.25").number("x") == 0.25);
+  std::locale::global(std::locale::classic());
   std::string many = "[0";
   for (int i = 0; i < 500000; ++i) many += ",0";
   CHECK(refused(many + "]"));

@@ -230,6 +230,9 @@ def test_gc_keeps_the_newest_and_their_ancestors(store: Store) -> None:
     store.build("story", 3, Settings(words="three"), {}, lambda f: {"n": (f / "x").write_text("3")})
     child = store.build("child", 1, Settings(), {"story": parent}, make_story)
     (store.root / "story" / ".work-0123456789abcdef").mkdir()
+    foreign = [store.root / "project" / name for name in (".venv-peers", ".work-mine", ".damaged-0123")]
+    for path in foreign:
+        path.mkdir(parents=True)
     planned = store.gc(1, dry_run=True)
     assert old.path.exists()
     removed = store.gc(1)
@@ -237,6 +240,7 @@ def test_gc_keeps_the_newest_and_their_ancestors(store: Store) -> None:
     assert old.path in removed
     assert not old.path.exists()
     assert not (store.root / "story" / ".work-0123456789abcdef").exists()
+    assert all(path.exists() for path in foreign), "the root need not be a store's alone"
     assert parent.path.exists(), "the ancestor of a kept artifact went"
     assert child.path.exists()
 

@@ -19,6 +19,7 @@ from tinylm.cli import app
 from tinylm.cli.options import ENGINE, JOB, SAMPLING
 from tinylm.config import GenerateOptions, ModelConfig
 from tinylm.modelfile import random_weights
+from tinylm.pipeline import base_changes, load_profile
 from tinylm.quantize import write_model
 from tinylm.stories import GenerateJob, JobSummary
 
@@ -239,6 +240,7 @@ def test_bad_text_is_refused(model: Path) -> None:
         (["--set", "train.color=3"], "train.color: unknown key"),
         (["--set", "colour"], "table.key=value"),
         (["--set", "train.minutes=-1"], "train.minutes"),
+        (["--set", "train.minutes.x=1"], "'minutes' is no table"),
         (["--preset", "absent"], "absent"),
         (["--profile", "heads.toml"], "n_heads must divide d_model"),
         (["--profile", "my-text"], "corpus"),
@@ -258,6 +260,25 @@ def test_bad_settings_are_refused(settings: list[str], expected: str) -> None:
 def test_tables_are_for_fitted_shapes(other: str, model: Path) -> None:
     given = model if other == "--from" else "story"
     assert "tables: expected a shape fitted" in refused("train", "--out", "out", "--tables", other, given)
+
+
+def test_training_on_a_model_takes_its_shape_and_rows_that_fit_it(model: Path) -> None:
+    assert "--preset" in refused("train", "--out", "out", "--from", model, "--preset", "story")
+    train = load_profile("story", base_changes(model, "story", {})).train
+    assert (train.shape, train.row_lengths) == (SHAPE, (64,))
+    assert "train.context" not in base_changes(model, "story", {"train.context": 32})
+
+
+def test_a_place_for_the_model_is_made_before_it_is_trained() -> None:
+    Path("file").write_text("mine")
+    assert "--out file" in refused("train", "--out", "file", "--profile", "quickstart")
+    assert Path("file").read_text() == "mine"
+
+
+def test_stages_that_the_store_lacks_are_refused() -> None:
+    for command in ("ls", "verify"):
+        assert "no stage 'tokns'" in refused("artifacts", command, "tokns")
+        assert "no stage '/tmp'" in refused("artifacts", command, "/tmp")
 
 
 def test_usage_errors_are_code_2() -> None:

@@ -75,3 +75,19 @@ def test_samples_of_one_prompt_differ_and_repeat(build_model: Any) -> None:
     assert len({tuple(text) for text in first}) > 6
     # The prompt of 17 tokens is read about once, not twelve times: the rest are copies.
     assert rows < sum(map(len, again)) + 2 * len(prompt) + 12
+
+
+def test_a_prompt_read_before_is_copied_into_a_longer_place(build_model: Any) -> None:
+    path = build_model("int8", vocab_size=200, context_length=512)
+    shared, options = list(range(3, 103)), GREEDY.model_copy(update={"max_new_tokens": 8})
+    longer = options.model_copy(update={"max_new_tokens": 300})
+    with load_engine(path, replicas=1, max_batch=4) as fresh:
+        expected = next(iter(fresh.generate([Request([*shared, 7], longer)]))).token_ids
+    with load_engine(path, replicas=1, max_batch=4) as engine:
+        list(engine.generate([Request(shared, options)]))
+        before = engine.stats().rows
+        again = next(iter(engine.generate([Request([*shared, 7], longer)]))).token_ids
+        assert engine.stats().rows - before < len(again) + 5
+        list(engine.generate([Request([*shared, 7], options)]))  # fits the longer place, where it lies
+        assert engine.stats().rows - before < len(again) + 15
+    assert again == expected

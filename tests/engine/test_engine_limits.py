@@ -113,6 +113,20 @@ def test_score_equals_generated_log_probs(engine: Engine) -> None:
     assert np.allclose(expected[2:-1][range(10), made.token_ids], made.log_probs, atol=1e-5)
 
 
+def test_log_probs_are_the_model_s_whatever_the_penalty_and_one_for_each_token(build_model: Any) -> None:
+    options = GREEDY.model_copy(update={"repetition_penalty": 1.7, "ignore_eos": False})
+    with load_engine(build_model("int8", vocab_size=256), replicas=1) as engine:
+        made = _one(engine, [11, 12, 13], options, log_probs=True)
+        assert made.token_ids != _one(engine, [11, 12, 13]).token_ids
+        assert np.array_equal(engine.score_tokens([11, 12, 13, *made.token_ids])[2:], made.log_probs)
+    eos = next(token for token in made.token_ids if token != made.token_ids[0])
+    with load_engine(build_model("int8", vocab_size=256, eos=eos), replicas=1) as ending:
+        short = _one(ending, [11, 12, 13], options, log_probs=True)
+    assert short.finish_reason == "stop"
+    assert np.array_equal(short.log_probs, made.log_probs[: len(short.token_ids)])
+    assert len(short.token_ids) == made.token_ids.index(eos)
+
+
 def test_score_windows(engine: Engine) -> None:
     text = "abc" * 50
     (score,) = engine.score([text])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tinylm.artifacts import Store
 from tinylm.errors import ConfigError
-from tinylm.pipeline import FITTED_FROM, _fitted, load_profile
+from tinylm.pipeline import FITTED_FROM, Profile, _fitted, load_profile
 from tinylm.presets import preset
+from tinylm.progress import NullProgress
+from tinylm.stages import recipe as recipe_stage
 from tinylm.train import plan
 from tinylm.train.recipe import recommend
 from tinylm.weights import weight_shapes
@@ -57,19 +61,40 @@ def test_every_worker_has_a_row_of_the_batch(workers: int) -> None:
         assert train.batch_tokens // train.row_length % workers == 0
 
 
-def test_a_fitted_run_keeps_what_its_user_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def fitted(store: Store, wishes: dict[str, Any], *, tables: bool = False) -> Profile:
+    """The profile of a run fitted around `wishes`, for 11 MB of text."""
+    manifest: Any = SimpleNamespace(content_sha256="0" * 64, summary={"train": {"bytes": 11_000_000}})
+    corpus: Any = SimpleNamespace(stage="corpus", key="0" * 16, manifest=manifest, summary=manifest.summary)
+    profile = load_profile(FITTED_FROM, wishes)
+    return _fitted(profile, recipe_stage(store, profile.train, corpus, NullProgress(), tables=tables), wishes)
+
+
+def test_a_fitted_run_keeps_what_its_user_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(plan, "measure_speed", lambda *_: 1.45e11)
-    corpus: Any = SimpleNamespace(summary={"train": {"bytes": 11_000_000}})
+    store = Store(tmp_path)
     wishes = {"train.minutes": 30, "train.seed": 7, "train.threads": 1, "train.ngram_dropout": 0.5}
-    train = _fitted(load_profile(FITTED_FROM, wishes), corpus, tables=True).train
+    train = fitted(store, wishes, tables=True).train
     assert (train.minutes, train.seed, train.threads, train.ngram_dropout) == (30, 7, 1, 0.5)
     assert train.shape.d_model == 192
-    shaped = {"train.preset": "gpt-2m", "tokenizer.vocab_size": 1024}
-    own = _fitted(load_profile(FITTED_FROM, shaped), corpus, tables=False)
+    defaults = {"train.minutes": 30, "train.ngram_dropout": 0.0, "train.batch_tokens": 1024, "train.preset": "story"}
+    like_the_profile = fitted(store, defaults, tables=True).train
+    assert (like_the_profile.ngram_dropout, like_the_profile.batch_tokens) == (0, 1024)
+    assert like_the_profile.shape == preset("story")
+    own = fitted(store, {"train.preset": "gpt-2m", "tokenizer.vocab_size": 1024})
     assert own.train.shape == preset("gpt-2m")
     assert own.tokenizer.vocab_size == 1024
     with pytest.raises(ConfigError, match=r"a fitted run: .*rows of 512 must divide the tokens held at once"):
-        _fitted(load_profile(FITTED_FROM, {"train.minutes": 30, "train.micro_batch_tokens": 256}), corpus, tables=False)
+        fitted(store, {"train.minutes": 30, "train.micro_batch_tokens": 256})
+
+
+def test_the_same_wish_is_the_same_recipe_however_fast_the_machine_seems(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(plan, "measure_speed", lambda *_: 1.45e11)
+    first = fitted(Store(tmp_path), {"train.minutes": 8})
+    monkeypatch.setattr(plan, "measure_speed", lambda *_: 0.5e11)
+    assert fitted(Store(tmp_path), {"train.minutes": 8}) == first
+    assert fitted(Store(tmp_path), {"train.minutes": 7}).train.shape.n_layers < first.train.shape.n_layers
 
 
 def test_tables_grow_with_the_vocabulary() -> None:

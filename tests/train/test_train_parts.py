@@ -23,6 +23,7 @@ from tinylm.train import plan as plan_module
 from tinylm.train.data import DocumentRows
 from tinylm.train.loss import next_token_loss
 from tinylm.train.optim import AdamW, Group, Muon, Optimizers, TableAdam, move_rows_by_torch, orthogonalise
+from tinylm.train.outputs import JsonLines
 from tinylm.train.plan import Plan, flops_per_token, make_plan, settle
 from tinylm.train.schedule import Schedule
 from tinylm.train.workers import GradientWorkers
@@ -222,6 +223,39 @@ def test_the_run_fits_its_minutes_however_wrong_the_calibration_was(tiny_run: Ma
             plan = Plan.from_json(settle(plan, config, step, elapsed_s).to_json())
     assert 57 < elapsed_s < 66
     assert "1.20 times as long as calibrated" in plan.reasons[-1]
+
+
+def test_rows_of_a_killed_run_are_kept_up_to_its_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "samples.jsonl"
+    rows = JsonLines(path, 0)
+    for step in (1, 2, 3):
+        rows.add(step, text="“So,” said Mia.\u2028")
+    whole = path.read_bytes()
+    path.write_bytes(whole + '{"step": 2, "text": "“'.encode()[:-1])  # cut within a letter
+    JsonLines(path, 2)
+    assert path.read_bytes() == b"".join(whole.splitlines(keepends=True)[:2])
+
+
+@pytest.mark.parametrize("fitting", [3, 30, 100, 150, 400])
+def test_runs_of_few_steps_keep_to_their_minutes_too(fitting: int, tiny_run: Make) -> None:
+    config = tiny_run(steps=0, minutes=1.0, short_context=0)
+    timed_s = {32: 60 / fitting}
+    start = max(20, fitting)  # as `make_plan` has it
+    plan = Plan(Schedule.of(start, config), "cpu", False, False, False, 1, 1, 1, 1.0, timed_s=timed_s, settle_step=2)
+    elapsed_s, step = 0.0, 0
+    while step < plan.steps:
+        elapsed_s += timed_s[32]
+        step += 1
+        if step == plan.settle_step:
+            plan = settle(plan, config, step, elapsed_s)
+    assert 59 < elapsed_s < 72 + timed_s[32]
+
+
+@pytest.mark.parametrize(("batch_tokens", "workers"), [(240, 1), (480, 2), (768, 2)])
+def test_workers_have_equal_shares_of_every_row_length(batch_tokens: int, workers: int, tiny_run: Make) -> None:
+    config = tiny_run(batch_tokens=batch_tokens, context=24, short_context=16)
+    assert config.row_lengths == (16, 24)
+    assert plan_module._workers(config, 2, 1) == workers
 
 
 def test_a_run_s_minutes_pay_for_compiling(tiny_run: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.filesize import decimal
 from rich.table import Table
 
 from tinylm.cli.base import ArtifactsDir, Json, Output, open_store
-from tinylm.errors import ArtifactError
+from tinylm.errors import ArtifactError, ConfigError
+
+if TYPE_CHECKING:
+    from tinylm.artifacts import Store
 
 __all__ = ["add_to"]
 
 group = typer.Typer(help="The artifact store: list, show, verify, clean.", no_args_is_help=True)
+
+
+def _store_with(stage: str | None, artifacts: Path) -> Store:
+    """Return the store. Raises: ConfigError if it has nothing of `stage`."""
+    store = open_store(artifacts)
+    if stage is not None and stage not in store.stages():
+        raise ConfigError(f"no stage {stage!r} in {artifacts}; found: {', '.join(store.stages()) or 'nothing'}")
+    return store
 
 
 @group.command("ls")
@@ -27,7 +38,7 @@ def list_artifacts(
     out = Output(json_output)
     table = Table("artifact", "published", "size", "made in", box=None)
     rows = []
-    for ref in open_store(artifacts).entries(stage):
+    for ref in _store_with(stage, artifacts).entries(stage):
         manifest = ref.manifest
         when = manifest.published_at[:19].replace("T", " ")
         table.add_row(str(ref), when, decimal(manifest.size_bytes), f"{manifest.wall_s:.1f} s")
@@ -58,7 +69,7 @@ def verify_artifacts(
 ) -> None:
     """Read every byte and compare it with the manifests; exit code 1 when something is damaged."""
     out = Output(json_output)
-    result = open_store(artifacts).verify(stage)
+    result = _store_with(stage, artifacts).verify(stage)
     damaged = [problem for problem in result.values() if problem]
     for name, problem in result.items():
         out.line(f"{'damaged' if problem else 'whole  '}  {name}")

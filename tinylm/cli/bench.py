@@ -170,7 +170,7 @@ def bench_peers(
 def bench_training(
     corpus: Corpus = None,
     valid: Valid = None,
-    minutes: Annotated[float, typer.Option(min=0.01, help="Budget of the plain recipe.")] = 2.0,
+    minutes: Annotated[float, typer.Option(min=0.01, max=100_000, help="Budget of the plain recipe.")] = 2.0,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each recipe.")] = 3,
     out_dir: Annotated[Path, typer.Option("--out", help="Folder of the runs.")] = Path("build/training"),
     artifacts: ArtifactsDir = Path("artifacts"),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tinylm.cli.base import ArtifactsDir, Corpus, Json, Output, Valid, find_model, open_store
+from tinylm.errors import ConfigError
 
 if TYPE_CHECKING:
     from tinylm.artifacts import ArtifactRef
@@ -70,34 +71,60 @@ def train(
     json_output: Json = False,
 ) -> None:
     """Train a model on your text and export it: out/model.safetensors and out/checkpoint/."""
-    from tinylm.errors import ConfigError
-    from tinylm.pipeline import FITTED_FROM, load_profile, profile_changes, train_model
+    from tinylm.artifacts import MODEL_FILE
+    from tinylm.pipeline import FITTED_FROM, base_changes, load_profile, profile_changes, train_model
     from tinylm.progress import terminal_progress
 
     if lora is not None and base is None:
         raise ConfigError("--lora changes a model that is there: name it with --from")
+    if preset is not None and base is not None:
+        raise ConfigError("--preset: the model of --from has a shape already; leave one of them out")
+    _make_folder(out_dir)
     out = Output(json_output)
+    start = None if base is None else find_model(base, artifacts)
     changes = profile_changes(corpus or (), valid or (), preset, minutes, seed, settings or ())
     if lora is not None:
         changes["train.lora_rank"] = lora
+    if start is not None:
+        changes |= base_changes(start, profile or FITTED_FROM, changes)
     chosen = load_profile(profile or FITTED_FROM, changes)
     refs = train_model(
         chosen,
         open_store(artifacts),
         terminal_progress(),
         lambda ref: _tell(out, ref),
-        base=None if base is None else find_model(base, artifacts),
-        fit=profile is None and preset is None and base is None,
+        base=start,
+        fit_around=changes if profile is None and preset is None and base is None else None,
         tables=tables,
     )
-    out_dir.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(refs["train"].path, out_dir / "checkpoint", dirs_exist_ok=True)
-    model = Path(shutil.copy2(refs["model"].path / "model.safetensors", out_dir))
+    _copy_whole(refs["train"].path, out_dir / "checkpoint")
+    model = out_dir / MODEL_FILE
+    _copy_whole(refs["model"].path / MODEL_FILE, model)
     summary: dict[str, Any] = refs["model"].summary
     quality, cost = refs["train"].summary["valid_bits_per_byte"], summary["bpb_after"] - summary["bpb_before"]
     out.line(f"model  {model}  {quality:.4f} bits per byte on the validation text, and {cost:+.4f} for its rounding")
     trained = {"training": refs["train"].summary, "checkpoint": str(out_dir / "checkpoint")}
     out.result(summary | trained | {"model": str(model)})
+
+
+def _make_folder(path: Path) -> None:
+    """Make the folder for results now, not after an hour of work."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {path}: {error.strerror}; expected a folder, or a name for a new one") from None
+
+
+def _copy_whole(source: Path, to: Path) -> None:
+    """Copy a file, or a folder's files; each appears under its name when it is whole."""
+    if source.is_dir():
+        to.mkdir(exist_ok=True)
+        for path in sorted(source.iterdir()):
+            _copy_whole(path, to / path.name)
+        return
+    partial = to.with_name(f".{to.name}.partial")
+    shutil.copy2(source, partial)
+    partial.replace(to)
 
 
 def up(

@@ -5,12 +5,13 @@ What a stage does lives in the packages below; here is only what each one reads,
 
 from __future__ import annotations
 
-from tinylm.stages.model import at_precision, evaluate, export, native, train
+from tinylm.stages.model import at_precision, evaluate, export, native, recipe, train
 from tinylm.stages.output import publish_report, report, stories, sweep
-from tinylm.stages.settings import EvaluateConfig, ExportConfig, SamplesConfig
+from tinylm.stages.settings import RECIPE, EvaluateConfig, ExportConfig, SamplesConfig
 from tinylm.stages.text import borrowed_tokenizer, corpus, tokenizer, tokens
 
 __all__ = [
+    "RECIPE",
     "EvaluateConfig",
     "ExportConfig",
     "SamplesConfig",
@@ -21,6 +22,7 @@ __all__ = [
     "export",
     "native",
     "publish_report",
+    "recipe",
     "report",
     "stories",
     "sweep",

@@ -6,20 +6,59 @@ import json
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from platform import node
 from typing import TYPE_CHECKING, Any
 
 from tinylm.artifacts import MODEL_FILE, ArtifactRef, Store
 from tinylm.config import ModelConfig, Precision, parse
 from tinylm.errors import StageError
-from tinylm.manifest import sha256_file
+from tinylm.manifest import sha256_file, write_json
 from tinylm.progress import ProgressReporter
 from tinylm.scoring import evaluate as evaluate_texts
-from tinylm.stages.settings import EXACT, VERSION, Conversion, EvaluateConfig, ExportConfig, NoSettings
+from tinylm.stages.settings import (
+    EXACT,
+    RECIPE,
+    VERSION,
+    Conversion,
+    EvaluateConfig,
+    ExportConfig,
+    NoSettings,
+    RecipeConfig,
+)
 
 if TYPE_CHECKING:
     from tinylm.train.config import TrainConfig
 
-__all__ = ["at_precision", "evaluate", "export", "native", "train"]
+__all__ = ["at_precision", "evaluate", "export", "native", "recipe", "train"]
+
+
+def recipe(
+    store: Store, config: TrainConfig, corpus: ArtifactRef, progress: ProgressReporter, *, tables: bool
+) -> ArtifactRef:
+    """Return shape, vocabulary, batch and schedule for `config.minutes`, the text and this machine: recipe.json.
+
+    The machine is measured once: what is asked for again is the same recipe, so that a stopped training goes on.
+    Args: tables: give the shape lookup tables.
+    """
+    from tinylm.train.plan import machine_speed
+    from tinylm.train.recipe import recommend
+
+    def make(folder: Path) -> dict[str, Any]:
+        with progress.task("recipe: this machine's speed", None):
+            speed, workers = machine_speed(config)
+        text_bytes = corpus.summary["train"]["bytes"]
+        chosen = recommend(config.minutes, text_bytes, speed, workers=workers, tables=tables)
+        write_json(folder / RECIPE, {"vocab_size": chosen.vocab_size, "train": chosen.train.model_dump(mode="json")})
+        return {"matmul_flops_per_s": speed, "workers": workers, "reasons": chosen.reasons}
+
+    asked = RecipeConfig(
+        minutes=config.minutes,
+        tables=tables,
+        device=config.device,
+        precision=config.precision,
+        threads=config.threads,
+    )
+    return store.build("recipe", VERSION["recipe"], asked, {"corpus": corpus}, make, content={"machine": node()})
 
 
 def train(

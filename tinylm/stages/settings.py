@@ -9,11 +9,22 @@ from pydantic import Field, field_validator
 from tinylm.config import Config, GenerateOptions, Precision
 from tinylm.stories.template import THEME_TEMPLATE, check_theme_template
 
-__all__ = ["EXACT", "VERSION", "Conversion", "EvaluateConfig", "ExportConfig", "NoSettings", "SamplesConfig"]
+__all__ = [
+    "EXACT",
+    "RECIPE",
+    "VERSION",
+    "Conversion",
+    "EvaluateConfig",
+    "ExportConfig",
+    "NoSettings",
+    "RecipeConfig",
+    "SamplesConfig",
+]
 
 # Raise a stage's number when a change to its code makes another result from equal settings and inputs.
 VERSION = {
     "corpus": 1,
+    "recipe": 1,
     "tokenizer": 1,
     "tokens": 1,
     "train": 2,
@@ -29,10 +40,21 @@ VERSION = {
 BPB_BUDGET: dict[Precision, float] = {"f32": 0.001, "bf16": 0.001, "int8": 0.003, "int4": 0.02}
 
 EXACT = "exact.safetensors"
+RECIPE = "recipe.json"
 
 
 class NoSettings(Config):
     """Settings of a stage that has none."""
+
+
+class RecipeConfig(Config):
+    """What a recipe is for: the minutes, and what decides how fast this machine trains."""
+
+    minutes: float
+    tables: bool
+    device: str
+    precision: str
+    threads: int
 
 
 class Conversion(Config):

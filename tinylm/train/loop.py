@@ -188,7 +188,7 @@ class _Run:
                     self._report(losses, self.elapsed_s - reported_s, task)
                     losses, reported_s = [], self.elapsed_s
                 if self.elapsed_s >= next_eval_s and self.step < self.plan.steps:
-                    self._look()
+                    self._look(signals)
                     next_eval_s += config.eval_every_s
                 if self.elapsed_s >= next_save_s:
                     with signals.held():
@@ -257,11 +257,11 @@ class _Run:
             self.metrics.add(self.step, **values)
             self.loggers.log(self.step, values)
 
-    def _look(self) -> None:
+    def _look(self, signals: StopSignals) -> None:
         """Judge the weights on some validation documents and write sample stories."""
         if self.stories is None:
             return
-        with self._averaged():
+        with self._averaged(signals):
             judged = self._evaluate(min(self.config.eval_documents, self.valid.n_documents))
             self._note(valid_nats_per_token=judged.nats_per_token, valid_bits_per_byte=judged.bits_per_byte)
             prompt, count = self.config.sample_prompt, self.config.samples
@@ -276,14 +276,16 @@ class _Run:
         return Evaluation(float(nats.sum()), sum(len(document) - 1 for document in chosen), size)
 
     @contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """Put the averaged weights, if there are any, in the model's place inside this block."""
+    def _averaged(self, signals: StopSignals) -> Iterator[None]:
+        """Put the averaged weights, if there are any, in the model's place inside this block; no signal parts them."""
         own = {name: weight.detach().clone() for name, weight in self.model.named_parameters()} if self.average else {}
-        _copy_into(self.model, self.average)
         try:
+            with signals.held():
+                _copy_into(self.model, self.average)
             yield
         finally:
-            _copy_into(self.model, own)
+            with signals.held():
+                _copy_into(self.model, own)
 
     def save(self) -> None:
         """Write a checkpoint of everything that the next step depends on."""

@@ -19,22 +19,26 @@ class JsonLines:
     def __init__(self, path: Path, last_step: int) -> None:
         """Open `path`, keeping only rows up to `last_step`: a resumed run writes the later ones again."""
         self._path = path
-        lines = path.read_text().splitlines() if path.is_file() else []
-        kept = [line for line in lines if _step(line) <= last_step]
-        path.write_text("".join(f"{line}\n" for line in kept))
+        lines = path.read_bytes().split(b"\n") if path.is_file() else []
+        partial = path.with_name(f".{path.name}.partial")
+        with partial.open("wb") as file:
+            file.writelines(line + b"\n" for line in lines if _step(line) <= last_step)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
 
     def add(self, step: int, **values: object) -> None:
         """Append one row."""
-        with self._path.open("a") as file:
+        with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, **values}, ensure_ascii=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
 
 
-def _step(line: str) -> float:
+def _step(line: bytes) -> float:
     try:
         return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):  # the last line of a killed run may be cut
+    except (ValueError, KeyError, TypeError):  # the last line of a killed run may be cut, within a letter even
         return float("inf")
 
 

@@ -129,7 +129,8 @@ def settle(plan: Plan, config: TrainConfig, step: int, elapsed_s: float) -> Plan
     def seconds_left(steps: int) -> float:
         return pace * plan.schedule.replanned(steps, step, config).cost(step, steps, plan.timed_s)
 
-    steps = _steps_within(left_s, seconds_left, at_least=step + 20)
+    ending = min(20, max(1, step // 10))  # a run that is late still lets its rate fall, in a time that it can spare
+    steps = _steps_within(left_s, seconds_left, at_least=step + ending)
     following = step + max(1, round(steps * _SETTLE_SHARE))
     plan = replace(
         plan,
@@ -257,7 +258,8 @@ def _cores(config: TrainConfig) -> int:
 
 
 def _workers(config: TrainConfig, cores: int, processes: int) -> int:
-    rows = config.micro_tokens // config.row_length // processes
-    if rows == 0 or (config.batch_tokens // config.row_length) % processes:
+    rows = [config.micro_tokens // length // processes for length in config.row_lengths]
+    if not all(rows) or (config.batch_tokens // config.row_length) % processes:
         raise ConfigError(f"batch_tokens: rows of {config.row_length} cannot be shared by {processes} processes")
-    return max(count for count in range(1, cores + 1) if rows % count == 0)
+    # Equal shares of every length, since each worker's loss weighs the same.
+    return max(count for count in range(1, cores + 1) if not any(count_of % count for count_of in rows))

@@ -1,6 +1,6 @@
 """Which model to train in the minutes given: shape, vocabulary and batch from a short measurement of this machine.
 
-The table is the measured or published compute-optimal ladder of docs/TRAINING.md: a shape is chosen by the
+The ladder is measured where docs/LOG.md says so, else taken from published results: a shape is chosen by the
 floating-point operations that the budget buys, so that it sees enough tokens per weight; the vocabulary follows
 the width, because on a CPU every entry costs time in the head.
 """
