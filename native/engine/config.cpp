@@ -79,12 +79,7 @@ void check(bool good, const char* what) {
   if (!good) throw FormatError(std::string("config: ") + what);
 }
 
-}  // namespace
-
-Config parse_config(std::string_view json) {
-  const Json document = Json::parse(json);
-  Fields fields(document.object("config"));
-  Config c{};
+void read_sizes(Fields& fields, Config& c) {
   c.vocab_size = fields.integer("vocab_size", 1, 1 << 20);
   c.context_length = fields.integer("context_length", 1, 1 << 20);
   c.n_layers = fields.integer("n_layers", 1, 1024);
@@ -96,15 +91,21 @@ Config parse_config(std::string_view json) {
   check(head_dim || c.d_model % c.n_heads == 0, "n_heads must divide d_model");
   check(c.n_heads % c.n_kv_heads == 0, "n_kv_heads must divide n_heads");
   c.head_dim = head_dim ? head_dim : c.d_model / c.n_heads;
+}
+
+void read_kinds(Fields& fields, Config& c) {
+  using kernels::Activation;
   c.norm = fields.choice<NormKind>("norm", {{"rmsnorm", NormKind::rmsnorm}, {"layernorm", NormKind::layernorm}});
   c.position = fields.choice<PositionKind>(
       "position",
       {{"rope", PositionKind::rope}, {"learned", PositionKind::learned}, {"sinusoidal", PositionKind::sinusoidal}});
-  using kernels::Activation;
   c.activation = fields.choice<Activation>("activation", {{"swiglu", Activation::swiglu},
                                                           {"gelu", Activation::gelu},
                                                           {"gelu_tanh", Activation::gelu_tanh},
                                                           {"relu2", Activation::relu2}});
+}
+
+void read_parts(Fields& fields, Config& c) {
   c.bias = fields.boolean("bias");
   c.tied_embeddings = fields.boolean("tied_embeddings");
   c.qk_norm = fields.boolean("qk_norm");
@@ -112,6 +113,11 @@ Config parse_config(std::string_view json) {
   c.value_embeddings = fields.boolean_or("value_embeddings", false);
   c.ngram_rows = fields.integers_or_none("ngram_rows", kMaxNgramTables, 1, 1 << 24);
   c.copy_ngrams = fields.integer_or("copy_ngrams", 0, 0, kMaxCopyNgrams);
+  c.local_window = fields.integer("local_window", 0, 1 << 30);
+  c.is_local = fields.layer_set("local_layers", c.n_layers);
+}
+
+void read_numbers(Fields& fields, Config& c) {
   c.logit_softcap = static_cast<float>(fields.number("logit_softcap", 0, 1e6));
   c.rope_theta = fields.number("rope_theta", 1e-6, 1e12);
   c.norm_eps = static_cast<float>(fields.number("norm_eps", 0, 1));
@@ -119,8 +125,18 @@ Config parse_config(std::string_view json) {
   check(c.position != PositionKind::rope || (c.rotary_dim > 0 && c.rotary_dim % 2 == 0),
         "rotated width of a head must be even and positive");
   check(c.position != PositionKind::sinusoidal || c.d_model % 2 == 0, "sinusoidal positions need an even d_model");
-  c.local_window = fields.integer("local_window", 0, 1 << 30);
-  c.is_local = fields.layer_set("local_layers", c.n_layers);
+}
+
+}  // namespace
+
+Config parse_config(std::string_view json) {
+  const Json document = Json::parse(json);
+  Fields fields(document.object("config"));
+  Config c{};
+  read_sizes(fields, c);
+  read_kinds(fields, c);
+  read_parts(fields, c);
+  read_numbers(fields, c);
   fields.finish();
   return c;
 }

@@ -26,35 +26,45 @@ Forward::Forward(const Weights& weights, Team& team, KvCache& cache, int64_t max
       team_(team),
       cache_(cache),
       max_rows_(max_rows) {
+  for (const kernels::Matrix* matrix : {&weights.layers[0].qkv, &weights.layers[0].wo, &weights.layers[0].up, &weights.layers[0].down})
+    row_macs_ += matrix->n * matrix->k;
+  parts_.resize(static_cast<size_t>(team.size()));
+  make_buffers();
+  make_prepared_rows();
+}
+
+void Forward::make_buffers() {
   const auto buffer = [](int64_t rows, int64_t width) {
     const int64_t stride = row_stride(width);
     return Buffer{Pages(static_cast<size_t>(rows * stride) * sizeof(float), false, "a replica's buffers"), stride};
   };
   const Config& c = config_;
-  x_ = buffer(max_rows, c.d_model);
-  qkv_ = buffer(max_rows, weights.qkv_rows);
-  mixed_ = buffer(max_rows, c.q_width());
-  up_ = buffer(max_rows, weights.up_rows);
-  const int64_t logit_rows = std::min(kLogitRows, max_rows);
+  x_ = buffer(max_rows_, c.d_model);
+  qkv_ = buffer(max_rows_, weights_.qkv_rows);
+  mixed_ = buffer(max_rows_, c.q_width());
+  up_ = buffer(max_rows_, weights_.up_rows);
+  const int64_t logit_rows = std::min(kLogitRows, max_rows_);
   logits_ = buffer(logit_rows, c.vocab_size);
   maxima_ = buffer(logit_rows, c.vocab_size / kernels::kMaximaBlock + 1);
-  normed_ = buffer(team.size(), c.d_model);
+  normed_ = buffer(team_.size(), c.d_model);
   const int64_t added_width = c.adds_to_embedding() ? c.d_model : 0;
-  looked_up_ = buffer(team.size(), std::max(c.value_embeddings ? c.kv_width() : 0, added_width));
-  scratch_ = buffer(team.size(), static_cast<int64_t>(table_.attention_scratch_floats(c.context_length, c.head_dim)));
-  for (const LayerWeights& layer : weights.layers)
-    for (const kernels::Matrix* matrix : {&layer.qkv, &layer.wo, &layer.up, &layer.down})
-      prepared_bytes_ = std::max(prepared_bytes_, table_.row_bytes(matrix->type, matrix->k));
-  prepared_bytes_ = std::max(prepared_bytes_, table_.row_bytes(weights.head.type, weights.head.k));
-  for (const kernels::Matrix* matrix : {&weights.layers[0].qkv, &weights.layers[0].wo, &weights.layers[0].up, &weights.layers[0].down})
-    row_macs_ += matrix->n * matrix->k;
-  parts_.resize(static_cast<size_t>(team.size()));
-  for (int i : {0, 1}) prepared_[static_cast<size_t>(i)] = Pages(static_cast<size_t>(max_rows) * prepared_bytes_, false, "a replica's buffers");
-  prepared_[2] = Pages(static_cast<size_t>(team.size()) * prepared_bytes_, false, "a replica's buffers");
+  looked_up_ = buffer(team_.size(), std::max(c.value_embeddings ? c.kv_width() : 0, added_width));
+  scratch_ = buffer(team_.size(), static_cast<int64_t>(table_.attention_scratch_floats(c.context_length, c.head_dim)));
   const int64_t per_position = c.position == PositionKind::rope         ? c.rotary_dim
                                : c.position == PositionKind::sinusoidal ? c.d_model
                                                                         : 0;
   positions_ = Pages(static_cast<size_t>(c.context_length * per_position) * sizeof(float), false, "the position table");
+}
+
+void Forward::make_prepared_rows() {
+  for (const LayerWeights& layer : weights_.layers)
+    for (const kernels::Matrix* matrix : {&layer.qkv, &layer.wo, &layer.up, &layer.down})
+      prepared_bytes_ = std::max(prepared_bytes_, table_.row_bytes(matrix->type, matrix->k));
+  prepared_bytes_ = std::max(prepared_bytes_, table_.row_bytes(weights_.head.type, weights_.head.k));
+  const auto rows = [this](int64_t count) {
+    return Pages(static_cast<size_t>(count) * prepared_bytes_, false, "a replica's buffers");
+  };
+  prepared_ = {rows(max_rows_), rows(max_rows_), rows(team_.size())};
 }
 
 size_t Forward::bytes() const {

@@ -67,6 +67,8 @@ class Forward {
     float* row(int64_t index) const { return reinterpret_cast<float*>(pages.data()) + index * stride; }
   };
 
+  void make_buffers();
+  void make_prepared_rows();
   void plan(const std::vector<Segment>& segments);
   void divide(const std::vector<Segment>& segments);
   void plan_attention(const Segment& segment, int64_t first_row);

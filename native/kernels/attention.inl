@@ -1,13 +1,5 @@
 // Attention of one kv head over the blocked cache, written once for all instruction sets (see generic.inl).
 //
-// A q8 cache needs of the includer: I16 and its functions, and
-//   Query4, query4(p), dot4_keys(sum, keys, query)   sum += four products in each lane; keys stored as key + kKeyOffset
-//   store_value(p, F16, t)                           16 integers as byte t of 16 words of four, each plus kValueOffset
-//   store_weights(p, F16)                            16 integers 0..32767 (as x + kRoundMagic) to int16, in its own order of four
-//   kScoreBlocks     blocks of 16 positions whose scores are computed at once, 4..8
-//   kMixSums         sums of 16 that a mix keeps at once, 4 or 8
-//   mix4(sum, v, p)                                  sum += over four positions of value * weight; values stored as v + kValueOffset
-//
 // Orders: scores: lanes are positions, fma over d from 0; for q8 (float(dot) * query scale) * key scale; softmax sum: lane = position mod 16, then 8, 4, 2, 1;
 // p . v: two sums (even and odd positions), each fma over positions in order, then even + odd, then times 1 / sum. For q8 the weights p * value scale become
 // integers up to 32767 (see integer_weights) and the sum over positions is exact.
@@ -99,8 +91,14 @@ void kv_copy(const KvView& from, const KvView& to, int64_t count) {
   __builtin_memcpy(to.v, from.v, static_cast<size_t>(round_up(count, 4) * value_row_bytes(from.type, from.head_dim)));
 }
 
+constexpr int64_t kScratchQueries = 4;  // whose scores a call holds at once
+
 size_t attention_scratch_floats(int64_t positions, int64_t head_dim) {
-  return static_cast<size_t>(round_up(positions, kPositionBlock) + round_up(head_dim, kLanes));
+  return static_cast<size_t>(kScratchQueries * (round_up(positions, kPositionBlock) + round_up(head_dim, kLanes)));
+}
+
+int64_t first_position_seen(const AttentionCall& call, int64_t end) {
+  return call.window > 0 && end > call.window ? end - call.window : 0;
 }
 
 // scores of `Blocks` consecutive position blocks.
@@ -170,43 +168,6 @@ TINYLM_NOINLINE void mix_values(const uint8_t* v, int64_t row_bytes, const float
     store_some(out + c * kLanes, mul(add(even[c], odd[c]), set1(inverse)), count - c * kLanes);
 }
 
-// q8: the query of one head as int8, and what its scores are multiplied by.
-struct Query {
-  const uint8_t* codes;
-  float scale;
-  int32_t excess;  // what kKeyOffset adds to each dot product
-};
-
-TINYLM_NOINLINE Query quantise_query(const float* q, int64_t head_dim, float scale, uint8_t* codes) {
-  I16 sum = zero_int();
-  const float q_scale = quantise(q, head_dim, [&](int64_t d, const F16& rounded) {
-    store_signed(codes + d, rounded);
-    if constexpr (kKeyOffset != 0) sum = add_int(sum, integers_of(rounded));
-  });
-  return {codes, q_scale * scale, kKeyOffset != 0 ? fold_int(sum) * kKeyOffset : 0};
-}
-
-// `values`: as many of the next call's, 64 bytes for each quad and block, fetched meanwhile.
-template <int Blocks>
-TINYLM_NOINLINE void score_blocks_q8(const uint8_t* k, int64_t block_bytes, const Query& query, int64_t quads,
-                                     const uint8_t* values, float* scores) {
-  I16 sums[Blocks];
-  TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) sums[b] = zero_int();
-  for (int64_t quad = 0; quad < quads; ++quad) {
-    const Query4 four = query4(query.codes + 4 * quad);
-    TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) {
-      __builtin_prefetch(values + (b * quads + quad) * 64);
-      sums[b] = dot4_keys(sums[b], load_weights(k + b * block_bytes + kKeyHeader + quad * 64), four);
-    }
-  }
-  const I16 excess = set1_int(query.excess);
-  const F16 scale = set1(query.scale);
-  TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) {
-    const F16 key_scales = load(reinterpret_cast<const float*>(k + b * block_bytes));
-    store(scores + b * kPositionBlock, mul(mul(to_float(sub_int(sums[b], excess)), scale), key_scales));
-  }
-}
-
 // Calls run<Blocks>(first block) for blocks begin..end: kScoreBlocks at a time, then what is left at once.
 template <typename Step>
 TINYLM_INLINE void for_position_blocks(int64_t begin, int64_t end, const Step& step) {
@@ -236,17 +197,6 @@ struct FloatScores {
   }
 };
 
-struct Int8Scores {
-  const uint8_t *k, *v;
-  int64_t block_bytes, quads;
-  const Query& query;
-  float* scores;
-  template <int Blocks>
-  TINYLM_INLINE void run(int64_t b) const {
-    score_blocks_q8<Blocks>(k + b * block_bytes, block_bytes, query, quads, v + b * quads * 64, scores + b * kPositionBlock);
-  }
-};
-
 template <typename Elements>
 void float_scores(const AttentionCall& call, const float* q, int64_t begin, int64_t end, float* scaled, float* scores) {
   const int64_t head_dim = call.kv.head_dim;
@@ -257,89 +207,7 @@ void float_scores(const AttentionCall& call, const float* q, int64_t begin, int6
   for_position_blocks(begin / kPositionBlock, round_up(end, kPositionBlock) / kPositionBlock, step);
 }
 
-void int8_scores(const AttentionCall& call, const float* q, int64_t begin, int64_t end, float* scaled, float* scores) {
-  const int64_t head_dim = call.kv.head_dim;
-  const Query query = quantise_query(q, head_dim, call.scale, reinterpret_cast<uint8_t*>(scaled));
-  const Int8Scores step{static_cast<const uint8_t*>(call.kv.k), static_cast<const uint8_t*>(call.next_v ? call.next_v : call.kv.v),
-                        key_block_bytes(KvType::q8, head_dim), round_up(head_dim, 4) / 4, query, scores};
-  for_position_blocks(begin / kPositionBlock, round_up(end, kPositionBlock) / kPositionBlock, step);
-}
-
-// The largest sum of integer weights: 2^23 * 255 < 2^31, so that mix4 cannot overflow.
-constexpr float kWeightSum = 8388608.0f;
-
-struct IntegerWeights {
-  const int16_t* codes;  // 0..32767, in the order that store_weights gives each four
-  int32_t excess;        // what kValueOffset adds to each mixed sum
-  float scale;           // of the mixed sums
-};
-
-// Softmax of scores, times each position's value scale, rounded to integers in place. The largest weight becomes 32767, or
-// less where their sum would pass kWeightSum.
-TINYLM_NOINLINE IntegerWeights integer_weights(const KvView& kv, int64_t begin, int64_t end, float* scores) {
-  const int64_t block_bytes = key_block_bytes(KvType::q8, kv.head_dim), from = begin / kPositionBlock * kPositionBlock;
-  const uint8_t* value_scales = static_cast<const uint8_t*>(kv.k) + kPositionBlock * 4;
-  const F16 max = set1(mask_scores(scores, begin, end)), zero = set1(0.0f), masked = set1(-3e38f);
-  F16 sum = zero, weight_sum = zero, top = zero;
-  for (int64_t t = from; t < end; t += kLanes) {
-    const F16 score = load(scores + t), p = exp_below(sub(score, max));
-    const F16 scales = load(reinterpret_cast<const float*>(value_scales + t / kPositionBlock * block_bytes));
-    const F16 weight = less_select(score, masked, zero, mul(p, scales));  // scales outside [begin, end) may be anything
-    store(scores + t, weight);
-    sum = add(sum, p);
-    weight_sum = add(weight_sum, weight);
-    top = max16(weight, top);
-  }
-  const float largest = fold_max(top), total = fold_add(weight_sum), by_largest = 32767.0f / largest, by_sum = kWeightSum / total;
-  const bool none = !(largest >= kSmallestAmax);  // values of zero
-  const float factor = none ? 0.0f : by_largest < by_sum ? by_largest : by_sum;
-  const F16 scale = set1(factor), magic = set1(kRoundMagic);
-  int16_t* codes = reinterpret_cast<int16_t*>(scores);
-  I16 code_sums = zero_int();
-  for (int64_t t = from; t < end; t += kLanes) {
-    const F16 rounded = add(mul(load(scores + t), scale), magic);
-    store_weights(codes + t, rounded);
-    if constexpr (kValueOffset != 0) code_sums = add_int(code_sums, integers_of(rounded));
-  }
-  return {codes, fold_int(code_sums) * kValueOffset, none ? 0.0f : 1.0f / (factor * fold_add(sum))};
-}
-
-// out[0..16 Chunks) = sum over positions of weight * value, times `scale`. `next`: as many keys of the next call.
-template <int Chunks>
-TINYLM_NOINLINE void mix_values_q8(const uint8_t* v, int64_t row_bytes, const IntegerWeights& weights, int64_t begin, int64_t end,
-                                   const uint8_t* next, float* out, int64_t count) {
-  // Several sums of each chunk, or the loop would wait for the last addition. Positions past `end` have weights of zero.
-  constexpr int Splits = kMixSums / Chunks < 4 ? kMixSums / Chunks : 4;  // at most a block of positions a turn
-  I16 sums[Chunks * Splits];
-  TINYLM_UNROLL for (int i = 0; i < Chunks * Splits; ++i) sums[i] = zero_int();
-  for (int64_t t = begin; t < end; t += 4 * Splits)
-    TINYLM_UNROLL for (int s = 0; s < Splits; ++s, next += 64 * Chunks)
-      TINYLM_UNROLL for (int c = 0; c < Chunks; ++c) {
-        __builtin_prefetch(next + c * 64);
-        I16& sum = sums[c * Splits + s];
-        sum = mix4(sum, v + (t + 4 * s) * row_bytes + c * 64, weights.codes + t + 4 * s);
-      }
-  TINYLM_UNROLL for (int c = 0; c < Chunks; ++c) {
-    I16 sum = sums[c * Splits];
-    TINYLM_UNROLL for (int s = 1; s < Splits; ++s) sum = add_int(sum, sums[c * Splits + s]);
-    const F16 mixed = to_float(sub_int(sum, set1_int(weights.excess)));
-    store_some(out + c * kLanes, mul(mixed, set1(weights.scale)), count - c * kLanes);
-  }
-}
-
-void mix_all_q8(const AttentionCall& call, float* scores, int64_t begin, int64_t end, float* out) {
-  const int64_t head_dim = call.kv.head_dim, row_bytes = round_up(head_dim, kLanes);
-  const IntegerWeights weights = integer_weights(call.kv, begin, end, scores);
-  const uint8_t* v = static_cast<const uint8_t*>(call.kv.v);
-  const uint8_t* next = static_cast<const uint8_t*>(call.next_k ? call.next_k : call.kv.k);
-  const int64_t from = begin / kPositionBlock * kPositionBlock, fetched = round_up(end - from, 4) * kLanes;  // bytes per chunk
-  int64_t d = 0;
-  for (; d + 4 * kLanes <= row_bytes; d += 4 * kLanes, next += 4 * fetched)
-    mix_values_q8<4>(v + 4 * d, row_bytes, weights, from, end, next, out + d, head_dim - d);
-  for (; d + 2 * kLanes <= row_bytes; d += 2 * kLanes, next += 2 * fetched)
-    mix_values_q8<2>(v + 4 * d, row_bytes, weights, from, end, next, out + d, head_dim - d);
-  if (d < row_bytes) mix_values_q8<1>(v + 4 * d, row_bytes, weights, from, end, next, out + d, head_dim - d);
-}
+#include "attention_q8.inl"
 
 template <typename Elements>
 void mix_all(const AttentionCall& call, const float* weights, int64_t begin, int64_t end, float inverse, float* out) {
@@ -379,11 +247,13 @@ void attend(const AttentionCall& call, const float* q, int64_t begin, int64_t en
 }
 
 void attention(const AttentionCall& call) {
-  for (int64_t i = 0; i < call.queries; ++i) {
-    const int64_t end = call.first_position + i + 1;
-    const int64_t begin = call.window > 0 && end > call.window ? end - call.window : 0;
-    for (int64_t g = 0; g < call.group; ++g)
-      attend(call, call.q + i * call.q_stride + g * call.kv.head_dim, begin, end,
-             call.out + i * call.out_stride + g * call.kv.head_dim);
+  int64_t index = 0;
+  const int64_t count = call.queries * call.group;
+  if (call.kv.type == KvType::q8)
+    for (; index + kQueryTile <= count; index += kQueryTile)
+      attend_tile(call, index, index + 2 * kQueryTile > count);
+  for (; index < count; ++index) {
+    const int64_t row = index / call.group, head = index % call.group * call.kv.head_dim, end = call.first_position + row + 1;
+    attend(call, call.q + row * call.q_stride + head, first_position_seen(call, end), end, call.out + row * call.out_stride + head);
   }
 }

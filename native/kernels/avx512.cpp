@@ -119,12 +119,18 @@ TINYLM_INLINE void store_weights(int16_t* p, F16 rounded) {
   const __m256i words = _mm512_cvtepi32_epi16(_mm512_castps_si512(rounded.v));
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_shuffle_epi8(words, order));
 }
-TINYLM_INLINE I16 mix4(I16 sum, const uint8_t* v, const int16_t* weights) {
+struct Values4 {
+  __m512i even, odd;
+};
+TINYLM_INLINE Values4 values4(const uint8_t* v) {
+  const __m512i four = _mm512_load_si512(v);
+  return {_mm512_and_si512(four, _mm512_set1_epi16(0xff)), _mm512_srli_epi16(four, 8)};
+}
+TINYLM_INLINE I16 mix_values4(I16 sum, const Values4& values, const int16_t* weights) {
   int32_t pairs[2];
   __builtin_memcpy(pairs, weights, 8);
-  const __m512i four = _mm512_load_si512(v);
-  const __m512i even = _mm512_dpwssd_epi32(sum.v, _mm512_and_si512(four, _mm512_set1_epi16(0xff)), _mm512_set1_epi32(pairs[0]));
-  return {_mm512_dpwssd_epi32(even, _mm512_srli_epi16(four, 8), _mm512_set1_epi32(pairs[1]))};
+  const __m512i even = _mm512_dpwssd_epi32(sum.v, values.even, _mm512_set1_epi32(pairs[0]));
+  return {_mm512_dpwssd_epi32(even, values.odd, _mm512_set1_epi32(pairs[1]))};
 }
 
 // vpdpbusd multiplies unsigned by signed bytes: activations are stored as a + 128.
@@ -157,7 +163,7 @@ TINYLM_INLINE Query4 query4(const uint8_t* p) { return broadcast4(p); }
 TINYLM_INLINE I16 dot4_keys(I16 sum, I16 keys, Query4 q) { return dot4_codes(sum, keys, q); }
 
 constexpr int kSums = 8;
-constexpr int kScoreBlocks = 8, kMixSums = 8;
+constexpr int kScoreBlocks = 8, kMixSums = 8, kTileSums = 16;
 constexpr int64_t kTileRows = 8, kTileBlocks = 2;  // 16 sums, 2 weights, 1 activation of 32 registers
 constexpr int64_t kFloatTileRows = 8, kFloatTileBlocks = 2, kFloatPairBlocks = 4, kFloatSingleBlocks = 8;
 

@@ -136,15 +136,17 @@ void store_value(uint8_t* p, const F16& rounded, int t) {
 void store_weights(int16_t* p, const F16& rounded) {
   for (int64_t i = 0; i < kLanes; ++i) p[i] = static_cast<int16_t>(integers_of(rounded).lane[i]);
 }
-I16 mix4(const I16& sum, const uint8_t* v, const int16_t* weights) {
+using Values4 = const uint8_t*;
+Values4 values4(const uint8_t* v) { return v; }
+I16 mix_values4(const I16& sum, Values4 values, const int16_t* weights) {
   I16 r = sum;
-  for (int64_t i = 0; i < 4 * kLanes; ++i) r.lane[i / 4] += static_cast<int8_t>(v[i]) * weights[i % 4];
+  for (int64_t i = 0; i < 4 * kLanes; ++i) r.lane[i / 4] += static_cast<int8_t>(values[i]) * weights[i % 4];
   return r;
 }
 
 constexpr int64_t kFloatTileRows = 4, kFloatTileBlocks = 1, kFloatPairBlocks = 1, kFloatSingleBlocks = 1;
 
-constexpr int kScoreBlocks = 4, kMixSums = 4;
+constexpr int kScoreBlocks = 4, kMixSums = 4, kTileSums = 4;
 
 #include "generic.inl"
 #include "attention.inl"

@@ -159,15 +159,24 @@ TINYLM_INLINE void store_value(uint8_t* p, F16 rounded, int t) {
 TINYLM_INLINE void store_weights(int16_t* p, F16 rounded) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), even_odd(int16_of(rounded)));
 }
-TINYLM_INLINE __m256i mix4_half(__m256i sum, const uint8_t* v, __m256i even, __m256i odd) {
+struct Half4 {
+  __m256i even, odd;
+};
+struct Values4 {
+  Half4 low, high;
+};
+TINYLM_INLINE Half4 half4(const uint8_t* v) {
   const __m256i four = _mm256_load_si256(reinterpret_cast<const __m256i*>(v));
-  const __m256i first = _mm256_madd_epi16(_mm256_and_si256(four, _mm256_set1_epi16(0xff)), even);
-  const __m256i second = _mm256_madd_epi16(_mm256_srli_epi16(four, 8), odd);
+  return {_mm256_and_si256(four, _mm256_set1_epi16(0xff)), _mm256_srli_epi16(four, 8)};
+}
+TINYLM_INLINE Values4 values4(const uint8_t* v) { return {half4(v), half4(v + 32)}; }
+TINYLM_INLINE __m256i mix_half4(__m256i sum, const Half4& values, __m256i even, __m256i odd) {
+  const __m256i first = _mm256_madd_epi16(values.even, even), second = _mm256_madd_epi16(values.odd, odd);
   return _mm256_add_epi32(sum, _mm256_add_epi32(first, second));
 }
-TINYLM_INLINE I16 mix4(I16 sum, const uint8_t* v, const int16_t* weights) {
+TINYLM_INLINE I16 mix_values4(I16 sum, const Values4& values, const int16_t* weights) {
   int32_t pairs[2];
   __builtin_memcpy(pairs, weights, 8);
   const __m256i even = _mm256_set1_epi32(pairs[0]), odd = _mm256_set1_epi32(pairs[1]);
-  return {mix4_half(sum.low, v, even, odd), mix4_half(sum.high, v + 32, even, odd)};
+  return {mix_half4(sum.low, values.low, even, odd), mix_half4(sum.high, values.high, even, odd)};
 }

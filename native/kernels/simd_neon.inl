@@ -169,10 +169,11 @@ TINYLM_INLINE void store_weights(int16_t* p, F16 rounded) {
   vst1q_s16(p, vcombine_s16(vmovn_s32(whole.v[0]), vmovn_s32(whole.v[1])));
   vst1q_s16(p + 8, vcombine_s16(vmovn_s32(whole.v[2]), vmovn_s32(whole.v[3])));
 }
-TINYLM_INLINE I16 mix4(I16 sum, const uint8_t* v, const int16_t* weights) {
-  const int8x16x4_t by_position = vld4q_s8(reinterpret_cast<const int8_t*>(v));
+using Values4 = int8x16x4_t;  // by position
+TINYLM_INLINE Values4 values4(const uint8_t* v) { return vld4q_s8(reinterpret_cast<const int8_t*>(v)); }
+TINYLM_INLINE I16 mix_values4(I16 sum, const Values4& values, const int16_t* weights) {
   for (int t = 0; t < 4; ++t) {
-    const int16x8_t low = vmovl_s8(vget_low_s8(by_position.val[t])), high = vmovl_high_s8(by_position.val[t]);
+    const int16x8_t low = vmovl_s8(vget_low_s8(values.val[t])), high = vmovl_high_s8(values.val[t]);
     sum.v[0] = vmlal_n_s16(sum.v[0], vget_low_s16(low), weights[t]);
     sum.v[1] = vmlal_high_n_s16(sum.v[1], low, weights[t]);
     sum.v[2] = vmlal_n_s16(sum.v[2], vget_low_s16(high), weights[t]);

@@ -74,9 +74,9 @@ inline void test_attention(const KernelTable& table, const KernelTable& scalar) 
 }
 
 // One query's result does not depend on the chunk it was computed in.
-inline void test_attention_chunks(const KernelTable& table) {
+inline void test_attention_chunks(const KernelTable& table, KvType type) {
   const int64_t length = 75, head_dim = 32, group = 2, width = group * head_dim;
-  Cache cache(table, KvType::bf16, length, head_dim);
+  Cache cache(table, type, length, head_dim);
   Floats k(head_dim, 0), v(head_dim, 0), q(length * width, 0), whole(length * width, 0), parts(length * width, 0);
   for (int64_t t = 0; t < length; ++t) {
     for (int64_t d = 0; d < head_dim; ++d) k[d] = normal(), v[d] = normal();

@@ -102,7 +102,7 @@ int main(int argc, char** argv) {
     test_matmul(table, scalar);
     test_unpack_and_stack(table);
     test_attention(table, scalar);
-    test_attention_chunks(table);
+    for (const KvType type : {KvType::f32, KvType::bf16, KvType::q8}) test_attention_chunks(table, type);
     test_sampling(table, scalar);
     test_digest(table);
     std::printf("tested %s\n", table.name);
