@@ -67,6 +67,15 @@ def test_an_engine_that_is_missing_is_a_row_with_the_reason(measure: Callable[..
     assert {cell["tokens_per_s"] for cell in cells if cell["status"] == "ok"} == {400.0}
 
 
+def test_engines_get_whole_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths: list[Path] = []
+    monkeypatch.setattr(peers, "_prepare", lambda work, env, *_: paths.extend((work, env)) or {})
+    monkeypatch.setattr(peers, "_measure", lambda _, work, env: paths.extend((work, env)) or ANSWER)
+    compare(Path(), rounds=1)
+    assert set(paths) == {tmp_path / "models", tmp_path / "env"}
+
+
 def test_no_figure_without_our_own_engine(measure: Callable[..., None], tmp_path: Path) -> None:
     measure(iter(lambda: {"error": "no such file"}, None))
     with pytest.raises(StageError, match="no such file"):

@@ -59,6 +59,7 @@ def run_peers(
     Returns: run_id, cells, and for each engine that is missing somewhere the reason.
     Raises: StageError if not even TinyLM's own engine ran.
     """
+    work_dir, peers_env = work_dir.absolute(), peers_env.absolute()  # engines run in folders of their own
     problems = _prepare(work_dir, peers_env, presets, progress)
     rng = np.random.Generator(np.random.Philox(seed))
     facts = _facts(presets, rounds, seed, context or {})
