@@ -1,6 +1,7 @@
 """Optional places to send metrics to, beside metrics.jsonl. All write on this machine; nothing is uploaded.
 
-Each needs its own package (`pip install 'tinylm[loggers]'`); none is imported unless asked for.
+Each needs its own package; `pip install 'tinylm[loggers]'` brings all but MLflow, whose pins clash with our versions
+of other packages. None is imported unless asked for.
 """
 
 from __future__ import annotations
@@ -108,5 +109,5 @@ def _package(name: LoggerName) -> Any:
         return importlib.import_module("torch.utils.tensorboard" if name == "tensorboard" else name)
     except ImportError:
         raise ConfigError(
-            f"loggers: {name!r} asked, but its package is not installed; pip install 'tinylm[loggers]' or leave it out"
+            f"loggers: {name!r} asked, but its package is not installed; pip install {name} or leave it out"
         ) from None
