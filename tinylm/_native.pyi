@@ -1,3 +1,4 @@
+from array import array
 from collections.abc import Sequence
 
 import numpy as np
@@ -60,8 +61,10 @@ class Result:
     def first_token_ns(self) -> int: ...
     @property
     def finished_ns(self) -> int: ...
-    def take_token_times_ns(self) -> npt.NDArray[np.int64]: ...
-    def take_log_probs(self) -> npt.NDArray[np.float32]: ...
+    @property
+    def token_times_ns(self) -> bytes: ...
+    @property
+    def log_probs(self) -> bytes: ...
     def take_logits(self) -> npt.NDArray[np.float32]: ...
 
 class Engine:
@@ -78,7 +81,7 @@ class Engine:
     def buffer_bytes(self) -> int: ...
     def submit(
         self,
-        tokens: npt.NDArray[np.int64],
+        tokens: array[int],
         *,
         task: str = "generate",
         max_new_tokens: int = 0,

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import itertools
 import time
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from tinylm.config import GenerateOptions, ModelConfig
 from tinylm.errors import DataError
+
+if TYPE_CHECKING:  # imported where scores are made: a program that only writes saves 13 MB and half its start
+    import numpy as np
+    import numpy.typing as npt
 
 __all__ = ["Completion", "EngineInfo", "EngineStats", "FinishReason", "Prompt", "Request", "Score"]
 
@@ -60,8 +62,8 @@ class Completion:
     started_ns: int
     first_token_ns: int
     finished_ns: int
-    token_times_ns: npt.NDArray[np.int64]
-    log_probs: npt.NDArray[np.float32]
+    token_times_ns: array[int]
+    log_probs: array[float]
 
     @property
     def output_tokens(self) -> int:
@@ -114,15 +116,12 @@ class EngineStats:
     rest_ns: int
 
 
-def token_array(tokens: Sequence[int]) -> npt.NDArray[np.int64]:
+def token_array(tokens: Sequence[int]) -> array[int]:
     """Return the ids as int64 (T); DataError if they are no flat list of integers."""
     try:
-        ids = np.asarray(tokens if len(tokens) else np.zeros(0, np.int64))
-        if ids.ndim == 1 and ids.dtype.kind in "iu":
-            return ids.astype(np.int64)
+        return array("q", iter(tokens))
     except (OverflowError, ValueError, TypeError):
-        pass
-    raise DataError("prompt: expected text or a flat list of token ids")
+        raise DataError("prompt: expected text or a flat list of token ids") from None
 
 
 def byte_ids(text: str) -> list[int]:
@@ -183,6 +182,8 @@ def run_ahead(
 
 def finished_scores(parts: deque[tuple[int, int]], costs: list[npt.NDArray[np.float32]]) -> Iterator[Score]:
     """Yield the scores of the texts whose windows all have their costs, and forget those."""
+    import numpy as np
+
     while parts and parts[0][1] <= len(costs):
         size, windows = parts.popleft()
         log_probs = np.concatenate(costs[:windows]) if windows else np.zeros(0, np.float32)
@@ -193,7 +194,7 @@ def finished_scores(parts: deque[tuple[int, int]], costs: list[npt.NDArray[np.fl
 def refusal_of(ticket: int, request: Request, error: DataError) -> Completion:
     """Return the completion of a request that never reaches the engine."""
     now_ns = time.monotonic_ns()
-    none, no_times = np.zeros(0, np.float32), np.zeros(0, np.int64)
+    none, no_times = array("f"), array("q")
     return Completion(
         ticket, request.tag, [], "", "invalid_input", 0, str(error), now_ns, now_ns, 0, now_ns, no_times, none
     )

@@ -10,17 +10,14 @@ import codecs
 import itertools
 import json
 import os
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar, cast
-
-import numpy as np
-import numpy.typing as npt
-import psutil
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from tinylm.completion import (
     Completion,
@@ -40,6 +37,10 @@ from tinylm.config import GenerateOptions, ModelConfig
 from tinylm.errors import DataError, EngineError, FormatError
 from tinylm.machine import native as _native
 from tinylm.tokenizer import Tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 __all__ = [
     "Completion",
@@ -78,12 +79,11 @@ def load_engine(
              isa: instruction set, one of `available_isas()`, or "auto" for the fastest.
     Raises:  DataError if the file cannot be read, FormatError if it is damaged, EngineError for an impossible setup.
     """
-    cores = _cores()
     threads = threads_per_replica if threads_per_replica is not None else 1
-    count = replicas if replicas is not None else max(1, cores // max(threads, 1))
+    count = replicas if replicas is not None else max(1, _cores() // max(threads, 1))
     slots = max_batch if max_batch is not None else _DEFAULT_BATCH
     with _translated(path):
-        model = _native.load_model(os.fspath(path), isa=isa, threads=min(cores, 8))
+        model = _native.load_model(os.fspath(path), isa=isa, threads=min(_allowed(), 8))
         native = _native.Engine(model, replicas=count, threads_per_replica=threads, max_batch=slots)
     return Engine(model, native, count, threads, slots)
 
@@ -200,6 +200,8 @@ class Engine:
 
     def score_tokens(self, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
         """Return the log-probability of each token after the first, given all before it; float32 (T - 1)."""
+        import numpy as np
+
         window = self.info.context_length
         pieces = [tokens[at : at + window + 1] for at in range(0, max(0, len(tokens) - 1), window)]
         parts = list(self._pipeline(iter(pieces), self._submit_score, _cost))
@@ -250,15 +252,13 @@ class Engine:
         bos = self._model.bos_id
         return [bos] if bos is not None and (self._model.add_bos or not ids) else []
 
-    def _tokens(self, prompt: Prompt) -> npt.NDArray[np.int64]:
+    def _tokens(self, prompt: Prompt) -> array[int]:
         return token_array(self.encode(prompt))
 
     def _submit(self, request: Request, channel: int) -> int:
         return self._submit_tokens(self._tokens(request.prompt), request, channel)
 
-    def _submit_tokens(
-        self, tokens: npt.NDArray[np.int64], request: Request, channel: int, stream: bool = False
-    ) -> int:
+    def _submit_tokens(self, tokens: array[int], request: Request, channel: int, stream: bool = False) -> int:
         options = request.options
         trim = request.prompt == "" and self._model.tokenizer_kind != "bytes"
         with _translated(None):
@@ -350,20 +350,27 @@ class Engine:
             started_ns=result.started_ns,
             first_token_ns=result.first_token_ns,
             finished_ns=result.finished_ns,
-            token_times_ns=result.take_token_times_ns(),
-            log_probs=result.take_log_probs(),
+            token_times_ns=array("q", result.token_times_ns),
+            log_probs=array("f", result.log_probs),
         )
 
 
 def _cost(result: _native.Result, _: object) -> npt.NDArray[np.float32]:
+    import numpy as np
+
     if result.error:
         raise DataError(result.error)
-    return result.take_log_probs()
+    return np.frombuffer(result.log_probs, np.float32)
+
+
+def _allowed() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cores() -> int:
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
+    import psutil  # 2 MB, for this one question
+
+    return max(1, min(_allowed(), psutil.cpu_count(logical=False) or _allowed()))
 
 
 @contextmanager

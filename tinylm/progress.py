@@ -7,10 +7,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 __all__ = ["NullProgress", "PlainProgress", "ProgressReporter", "RichProgress", "Task", "terminal_progress"]
 
@@ -93,16 +93,19 @@ class RichProgress:
 
     @contextmanager
     def task(self, name: str, total: float | None, unit: str = "") -> Iterator[Task]:
+        from rich import progress  # 2 MB that an engine without a terminal does not need
+        from rich.console import Console
+
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn(unit),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[fields_text]}"),
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn(unit),
+            progress.TimeElapsedColumn(),
+            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[fields_text]}"),
         )
-        with Progress(*columns, console=Console(stderr=True), transient=False) as bar:
+        with progress.Progress(*columns, console=Console(stderr=True), transient=False) as bar:
             yield _RichTask(bar, bar.add_task(name, total=total, fields_text=""))
 
 

@@ -165,8 +165,10 @@ class SentencePieceTokenizer(Tokenizer):
         return ids
 
     def pieces(self) -> list[Piece]:
-        model = self._processor
-        return [Piece(model.id_to_piece(i), model.get_score(i), self._type(i)) for i in range(self.vocab_size)]
+        return [self._piece(token) for token in range(self.vocab_size)]
+
+    def _piece(self, token: int) -> Piece:
+        return Piece(self._processor.id_to_piece(token), self._processor.get_score(token), self._type(token))
 
     def _type(self, token: int) -> PieceType:
         model = self._processor
@@ -180,7 +182,8 @@ class SentencePieceTokenizer(Tokenizer):
 
     @cached_property
     def _token_bytes(self) -> list[bytes]:
-        return [_piece_bytes(piece) for piece in self.pieces()]
+        # One piece at a time: a vocabulary of 50,257 pieces would hold 8 MB more.
+        return [_piece_bytes(self._piece(token)) for token in range(self.vocab_size)]
 
     def serialized(self) -> bytes:
         return self._model

@@ -68,11 +68,22 @@ const char* name_of(engine::Finish finish) {
 }
 
 // Token ids beyond 32 bits become -1, which every model answers as out of range.
-std::vector<int32_t> to_tokens(const py::array_t<int64_t, py::array::c_style | py::array::forcecast>& ids) {
-  std::vector<int32_t> tokens(static_cast<size_t>(ids.size()));
-  std::transform(ids.data(), ids.data() + ids.size(), tokens.begin(),
+// No NumPy array here, nor in a result unless it holds logits: its import would cost a program of ours 13 MB and half its start.
+std::vector<int32_t> to_tokens(const py::buffer& ids) {
+  const py::buffer_info info = ids.request();
+  if (!info.item_type_is_equivalent_to<int64_t>() || info.ndim != 1 || info.strides[0] != sizeof(int64_t)) {
+    throw py::value_error("tokens: expected a flat buffer of int64");
+  }
+  const auto* first = static_cast<const int64_t*>(info.ptr);
+  std::vector<int32_t> tokens(static_cast<size_t>(info.size));
+  std::transform(first, first + info.size, tokens.begin(),
                  [](int64_t id) { return id < 0 || id > INT32_MAX ? -1 : static_cast<int32_t>(id); });
   return tokens;
+}
+
+template <typename T>
+py::bytes to_bytes(const std::vector<T>& values) {
+  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
 }
 
 template <typename T>
@@ -120,8 +131,8 @@ void bind_result(py::module_& module) {
       .def_readonly("started_ns", &Result::started_ns)
       .def_readonly("first_token_ns", &Result::first_token_ns)
       .def_readonly("finished_ns", &Result::finished_ns)
-      .def("take_token_times_ns", [](Result& r) { return to_array(r.token_times_ns); })
-      .def("take_log_probs", [](Result& r) { return to_array(r.log_probs); })
+      .def_property_readonly("token_times_ns", [](const Result& r) { return to_bytes(r.token_times_ns); })
+      .def_property_readonly("log_probs", [](const Result& r) { return to_bytes(r.log_probs); })
       .def("take_logits", [](Result& r) { return to_array(r.logits); });
 }
 
@@ -144,8 +155,7 @@ void bind_engine(py::module_& module) {
       .def_property_readonly("buffer_bytes", [](const Handle& h) { return h.get()->buffer_bytes(); })
       .def(
           "submit",
-          [](const Handle& h, const py::array_t<int64_t, py::array::c_style | py::array::forcecast>& tokens, const std::string& task,
-             int64_t max_new_tokens, float temperature, int64_t top_k, float top_p, float min_p, float repetition_penalty,
+          [](const Handle& h, const py::buffer& tokens, const std::string& task, int64_t max_new_tokens, float temperature, int64_t top_k, float top_p, float min_p, float repetition_penalty,
              uint64_t seed, uint64_t sample, std::vector<std::string> stop, bool ignore_eos, bool stream, bool log_probs,
              bool trim_space, int64_t channel) {
             auto request = std::make_shared<Request>();

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import time
 from typing import Any
 
@@ -178,6 +180,21 @@ def test_lazy_and_bounded(engine: Engine) -> None:
         next(results)
     assert pulled < 200
     results.close()  # type: ignore[attr-defined]
+
+
+def test_writing_from_token_ids_imports_no_numpy(build_model: Any) -> None:
+    """13 MB of peak memory and half of the time from process start to first token."""
+    script = """if True:
+        import sys
+        from tinylm.engine import GenerateOptions, load_engine
+        with load_engine(sys.argv[1], replicas=1) as engine:
+            (done,) = engine.generate([[5, 6]], GenerateOptions(max_new_tokens=3, ignore_eos=True))
+        assert done.output_tokens == len(done.token_times_ns) == 3
+        sys.exit(str({"numpy", "rich", "torch"} & set(sys.modules) or ""))
+    """
+    model = str(build_model("int8", vocab_size=256))
+    run = subprocess.run([sys.executable, "-c", script, model], capture_output=True, text=True, check=False)
+    assert run.stderr.strip() == ""
 
 
 def test_times_are_in_order(engine: Engine) -> None:

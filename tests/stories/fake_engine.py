@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from array import array
 from collections import deque
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any
-
-import numpy as np
 
 from tinylm.engine import Completion, Request
 
@@ -120,6 +119,6 @@ def _completion(ticket: int, request: Request, submitted_ns: int) -> Completion:
         started_ns=submitted_ns,
         first_token_ns=now_ns,
         finished_ns=now_ns,
-        token_times_ns=np.empty(0, np.int64),
-        log_probs=np.empty(0, np.float32),
+        token_times_ns=array("q"),
+        log_probs=array("f"),
     )
