@@ -12,6 +12,7 @@ import pytest
 
 from tinylm.corpus.grammar import GRAMMAR_VERSION, PLOTS, Story, write_story
 from tinylm.corpus.grammar.lexicon import ANIMAL_NAMES, ANIMALS, BOYS, FOODS, GIRLS, GOODS, KEEPSAKES, TOYS
+from tinylm.corpus.grammar.recognise import Recogniser
 from tinylm.corpus.grammar.template import expand, parse, with_article
 
 N = 20_000
@@ -99,6 +100,29 @@ def test_hero_and_object_are_kept(stories: list[Story]) -> None:
             others = nouns - {story.slots["toyn"], "ball", "book", "hat", "drum", "blanket"}
             mentioned = {noun for noun in others if re.search(rf"\b(?:a|the|my|his|her) (?:\w+ )?{noun}\b", story.text)}
             assert not {noun for noun in mentioned if noun not in story.slots["toyn"]} - {"pillow"}, story.text
+
+
+def test_recogniser_reads_every_story_and_no_slip(stories: list[Story]) -> None:
+    recogniser = Recogniser(PLOTS)
+    told = stories[:: N // 200]
+    assert len({story.plot for story in told}) > 40
+    for story in told:
+        assert recogniser.could_write(story.text), story.text
+    slips = 0
+    for story in told[::4]:
+        hero, friend, elder = story.slots["hero"], story.slots["friend"], story.slots["elder"]
+        wrong = [story.text + " ", story.text.rsplit(".", 2)[0] + "."]
+        wrong += _at_last(story.text, hero, "Zebedee") + _at_last(story.text, elder, "uncle")
+        wrong += _at_last(story.text, hero, friend) if story.text.count(friend) > 1 else []
+        assert not any(map(recogniser.could_write, wrong)), story.text
+        slips += len(wrong)
+    assert slips > 150
+
+
+def _at_last(text: str, word: str, other: str) -> list[str]:
+    """Return `text` with another word at the last place of `word`, if that stands there more than once."""
+    places = list(re.finditer(rf"\b{word}\b", text))
+    return [text[: places[-1].start()] + other + text[places[-1].end() :]] if len(places) > 1 else []
 
 
 def test_lengths_and_plots(stories: list[Story]) -> None:

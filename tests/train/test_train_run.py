@@ -120,8 +120,8 @@ def test_the_key_of_a_training_sees_its_shape(monkeypatch: pytest.MonkeyPatch) -
     seen: list[dict[str, str]] = []
     store: Any = SimpleNamespace(build=lambda *_, content, **__: seen.append(content))
     for layers in (1, 2, 2):
-        changed = PRESETS["quickstart"].model_copy(update={"n_layers": layers})
-        monkeypatch.setitem(PRESETS, "quickstart", changed)
+        changed = PRESETS["story"].model_copy(update={"n_layers": layers})
+        monkeypatch.setitem(PRESETS, "story", changed)
         stages.train(store, TrainConfig(), store, store, NullProgress())
     assert seen[0] != seen[1]
     assert seen[1] == seen[2]

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import pytest
 
+from tinylm.corpus.grammar import write_story
 from tinylm.errors import DataError
 from tinylm.scoring import Evaluation
 from tinylm.train.scorecard import TrainingText, consistency, form_figures, score_card, self_bleu
@@ -58,8 +59,17 @@ def test_figures_stand_beside_human_ones_over_equally_many_words() -> None:
     assert card["human"]["distinct_1"] == 1.0
     assert card["model"]["distinct_1"] == 0.4
     assert card["model"].keys() == card["human"].keys()
+    assert "in_grammar" not in card["human"]
     with pytest.raises(DataError, match="words in them"):
         score_card(["..."], ["words"], TRAINING)
+
+
+def test_built_in_stories_are_read_by_their_grammar() -> None:
+    human = [write_story(0, index).text for index in range(6)]
+    slips = [human[0], human[1][:-1], human[2].replace(write_story(0, 2).slots["hero"], "Lily", 1)]
+    card = score_card(slips, human, TrainingText(human))
+    assert card["human"]["in_grammar"] == 1.0
+    assert card["model"]["in_grammar"] == pytest.approx(1 / 3)
 
 
 def test_consistency_counts_the_cheaper_text() -> None:

@@ -22,7 +22,7 @@ class TrainConfig(Config):
     The vocabulary always comes from the tokenizer; `vocab_size` of the shape is replaced by it.
     """
 
-    preset: str = Field("quickstart", description="named shape; ignored when `model` is given")
+    preset: str = Field("story", description="named shape; ignored when `model` is given")
     model: ModelConfig | None = Field(None, description="a shape of your own")
     minutes: Annotated[float, Field(gt=0, le=100_000)] = Field(2.0, description="training time aimed at")
     steps: Annotated[int, Field(ge=0)] = Field(0, description="optimiser steps; 0: what fits in `minutes`")

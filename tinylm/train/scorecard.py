@@ -13,6 +13,8 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
+from tinylm.corpus.grammar import PLOTS
+from tinylm.corpus.grammar.recognise import Recogniser
 from tinylm.errors import DataError
 from tinylm.scoring import Scorer
 
@@ -22,6 +24,7 @@ _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’]*\s+")
 _SPAN = 8  # words of the n-grams that memorisation is measured with
 _BLEU_STORIES = 64  # self-BLEU compares all pairs; more stories only cost time
+_FIRST = 4  # held-out texts that show whether all are built-in stories
 _UNKNOWN = -1
 _NO_SPAN = np.uint64(0)
 
@@ -84,16 +87,22 @@ def score_card(
 ) -> dict[str, dict[str, float]]:
     """Return the figures of both sets by name: {"model": {...}, "human": {...}}.
 
-    Counts that grow with the amount of text are taken over equally many words of both.
+    Counts that grow with the amount of text are taken over equally many words of both. Beside built-in stories,
+    `in_grammar` is the share that the grammar could have written, to the letter, with no name or thing mixed up.
     Raises: DataError if either set has no words.
     """
     limit = min(sum(len(words(text)) for text in texts) for texts in (stories, human))
     if not limit:
         raise DataError("score card: expected stories and held-out text with words in them, found none")
-    return {
+    card = {
         name: _diversity(texts, limit) | form_figures(texts, training, opening) | _memorisation(texts, training)
         for name, texts in (("model", stories), ("human", human))
     }
+    recogniser = Recogniser(PLOTS)
+    if any(map(recogniser.could_write, human[:_FIRST])):  # only the built-in stories have a grammar to keep to
+        for name, texts in (("model", stories), ("human", human)):
+            card[name]["in_grammar"] = sum(map(recogniser.could_write, texts)) / len(texts)
+    return card
 
 
 def _diversity(texts: Sequence[str], limit: int) -> dict[str, float]:

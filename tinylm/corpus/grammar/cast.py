@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypeVar
 
 from tinylm.corpus.grammar.lexicon import (
@@ -14,19 +14,22 @@ from tinylm.corpus.grammar.lexicon import (
     CHILD_ACTS,
     GIRLS,
     TRAITS,
+    Row,
 )
 
-__all__ = ["Gender", "draw_cast", "pick"]
+__all__ = ["Gender", "cast_options", "draw_cast", "pick"]
 
 Gender = Literal["m", "f"]
 T = TypeVar("T")
 
 PRONOUNS = {"m": ("he", "him", "his", "himself"), "f": ("she", "her", "her", "herself")}
 _NOUNS = {"m": "boy", "f": "girl"}
+_SIBLINGS = {"m": "brother", "f": "sister"}
 _RELATIONS = {
     "m": ("friend", "friend", "friend", "brother", "cousin"),
     "f": ("friend", "friend", "friend", "sister", "cousin"),
 }
+_LOOKS = ("little", "little", "little", "young", "small")
 _ELDERS: tuple[tuple[str, Gender], ...] = (
     ("mom", "f"),
     ("mom", "f"),
@@ -56,6 +59,37 @@ def draw_cast(kind: Literal["child", "animal", "any"], rng: random.Random) -> di
     return slots
 
 
+def cast_options(kind: Literal["child", "animal"]) -> list[list[dict[str, Sequence[str]]]]:
+    """Return what `draw_cast` draws from: for each draw its outcomes, for each outcome what its slots may say."""
+    child = kind == "child"
+    names: Mapping[str, Sequence[str]] = {"m": BOYS, "f": GIRLS} if child else ANIMAL_NAMES
+    draws: list[list[dict[str, Sequence[str]]]] = []
+    for role, suffix in (("hero", ""), ("friend", "2")):
+        draws.append([_person(role, suffix, name, gender, child) for gender in "mf" for name in names[gender]])
+        if not child:
+            draws.append([_animal_options(row, suffix) for row in ANIMALS])
+    draws.append([_fixed({"elder": elder} | _pronouns("3", gender)) for elder, gender in dict.fromkeys(_ELDERS)])
+    acts = CHILD_ACTS if child else ANIMAL_ACTS
+    draws += [[{"trait": TRAITS}], [{"act": acts}], [{"act2": acts}]]
+    return [*draws, [{"look": _LOOKS}]] if child else draws
+
+
+def _person(role: str, suffix: str, name: str, gender: str, child: bool) -> dict[str, Sequence[str]]:
+    options = _fixed({role: name} | _pronouns(suffix, gender))
+    if child:
+        options |= _fixed({f"kind{suffix}": _NOUNS[gender]} | ({} if suffix else {"sibling": _SIBLINGS[gender]}))
+    return options | ({"rel": _RELATIONS[gender] if child else ("friend",)} if suffix else {})
+
+
+def _fixed(words: Mapping[str, str]) -> dict[str, Sequence[str]]:
+    return {slot: (word,) for slot, word in words.items()}
+
+
+def _animal_options(animal: Row, suffix: str) -> dict[str, Sequence[str]]:
+    looks = {"look": ("little", *animal["look"].split("/"))}
+    return {column + suffix: looks.get(column, (cell,)) for column, cell in animal.items()}
+
+
 def _pronouns(suffix: str, gender: str) -> dict[str, str]:
     return {base + suffix: word for base, word in zip(("he", "him", "his", "himself"), PRONOUNS[gender], strict=True)}
 
@@ -68,9 +102,9 @@ def _children(gender: str, friend_gender: str, rng: random.Random) -> dict[str, 
         "friend": friend,
         "kind": _NOUNS[gender],
         "kind2": _NOUNS[friend_gender],
-        "look": pick(("little", "little", "little", "young", "small"), rng),
+        "look": pick(_LOOKS, rng),
         "rel": pick(_RELATIONS[friend_gender], rng),
-        "sibling": "brother" if gender == "m" else "sister",
+        "sibling": _SIBLINGS[gender],
         "act": act,
         "act2": act2,
     }
