@@ -11,7 +11,7 @@ __all__ = ["MACROS"]
 _TEXTS = {
     "open": "[Once upon a time, there was/Once upon a time, there was/Once there was/There once was/Long ago, there was]"
     " {a look} {kind} [named/named/called] {hero}. <likes>",
-    "meet": "{hero} was {a trait} [little /]{kind}. <likes>",
+    "meet": "Little {hero} was {a trait} {kind}. <likes>",
     "intro": "[<open>/<open>/<meet>]",
     "likes": "[{He} [loved/liked] to {act}./{He} [loved/liked] to {act} and {act2}./"
     "{He} [loved/liked] to {act} every day./{hero} [loved/liked] to {act}./"

@@ -191,7 +191,7 @@ PLOTS = (
         - So {hero} turned around and ran back. {He} {rescue}. "<thanks>," said {friend}. "[But now you can't win/But now you lost the race]." "[You are more important than a race/A friend is more important than winning]," said {hero}.
 
         - They [walked/went] to {goal} together, side by side. They came in last. But all the animals [clapped and cheered/cheered for them].
-        - "{hero} is the real winner," said the [old owl/old bear/oldest goat]. And {hero} got a crown of [flowers/green leaves].
+        - "The real winner is {hero}," said the [old owl/old bear/oldest goat]. And {hero} got a crown of [flowers/green leaves].
         - <close_friends>
         """,
     ),
@@ -208,7 +208,7 @@ PLOTS = (
         - {hero} [cried and cried/called again and again]. It got dark and cold. {He} was [so /very /]scared. "[Why did I play those tricks?/Please, somebody help me!]" {he} cried.
         - {friend} could not sleep. "What if it is true this time?" {he2} thought. {He2} got up and went to look. There was {hero}!
 
-        - {friend} {saved}. "[Thank you, thank you/Oh, thank you]!" said {hero}. "I am sorry. I will never [shout for help as a joke/trick you] again."
+        - Quickly, {friend} {saved}. "[Thank you, thank you/Oh, thank you]!" said {hero}. "I am sorry. I will never [shout for help as a joke/trick you] again."
         - And {he} kept {his} word. {hero} had learned that [nobody believes those who always play tricks/you must tell the truth if you want others to trust you].
         """,
     ),
@@ -235,7 +235,7 @@ PLOTS = (
         {"birds": _BIRDS, "swimmer": _DRY_FEET},
         """
         - Once there was {a look} {kind} named {hero}. {He} lived in a nest {nestplace} with {his} mom [and dad/and two sisters/and three brothers].
-        | {hero} was {a look} {kind}. {He} lived with {his} family in a nest {nestplace}.
+        | This is the story of {hero}, {a look} {kind}. {He} lived with {his} family in a nest {nestplace}.
         - All the other young birds could fly. But {hero} was [afraid/scared]. ["It is so high," {he} said./"What if I fall?" {he} asked./"What if I fall?" {he} thought.]
         - "Open your wings," said {his} mom. "The wind will [hold/carry] you." {hero} [looked down/opened {his} wings]. [{His} legs shook./{His} heart beat fast.] "No, I can't," {he} said and [sat down again/hid under a leaf].
 
@@ -257,7 +257,7 @@ PLOTS = (
         - One night, there was a big storm. {storm} all night long. {hero} [hid under {his} blanket/ran away and hid under a rock]. In the morning, {damage}.
         - "My home!" cried {hero}. "[Where shall I live now/What shall I do]?" {He} sat down and cried.
 
-        - {friend} the {kind2} [heard {him}/came by]. "<dontworry>," said {friend}. "[You can stay with me/My home is your home]. And tomorrow, we will [fix it/help you]."
+        - Then {friend} the {kind2} [heard {him}/came by]. "<dontworry>," said {friend}. "[You can stay with me/My home is your home]. And tomorrow, we will [fix it/help you]."
         - The next day, {friend} called all the animals. The [bear/horse/goat] brought wood. The [birds/squirrels] brought [leaves/dry grass]. The [beaver/badger] [fixed the walls/dug the ground]. Everyone helped, even the [ants/little mice].
         - They worked all day long. [They sang while they worked./Nobody wanted to rest.]
 
@@ -278,7 +278,7 @@ PLOTS = (
         - "{gsay}," said a voice. {hero} looked up. It was {a guide}. "Why are you crying?" asked the {guide}. "[I am lost/I can't find my way home]," said {hero}.
         - "<dontworry>," said the {guide}. "{path}."
 
-        - {hero} [wiped {his} eyes/stood up]. {He} did what the {guide} said. [Soon/After a while], {he} saw a light. It was {his} home!
+        - So {hero} [wiped {his} eyes/stood up]. {He} did what the {guide} said. [Soon/After a while], {he} saw a light. It was {his} home!
         - {His} {elder} [was waiting at the door/ran out to {him}] and <hugged>. "I was so worried," {he3} said.
         - "I [followed something pretty and got lost/went too far]," said {hero}. "I will never [run off/go so far] alone again." And {he} [never forgot/always remembered] the {guide}.
         """,

@@ -206,7 +206,7 @@ PLOTS = (
         - <intro> Soon, {he} was going to {show} {stage}. {He} practiced every day[, in the bath and on the stairs/, in the morning and in the evening/].
         - When the day came, {his} [hands were cold/tummy felt funny/knees trembled]. "What if [I do something wrong/everybody laughs at me]?" {he} asked {his} {rel} {friend}. "I will be right there," said {friend}.
 
-        - {hero} stepped forward. Everyone [looked at {him}/was silent]. {He} began, but then {he} {stuck}. {His} face [turned red/got hot]. {He} wanted to run away.
+        - Then {hero} stepped forward. Everyone [looked at {him}/was silent]. {He} began, but then {he} {stuck}. {His} face [turned red/got hot]. {He} wanted to run away.
         - Then {he} saw {friend} in the first row. {friend} {aid}. {hero} took a deep breath and [tried again/started again].
 
         - And this time, it worked! {He} went on to the very end. Everybody clapped and [cheered./shouted, "Bravo!"]

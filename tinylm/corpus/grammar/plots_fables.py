@@ -82,7 +82,7 @@ PLOTS = (
         {"small": _SMALL},
         """
         - Once upon a time, there was {a look} {kind} named {hero}. {He} lived on a farm with many [other /]animals.
-        | {hero} was {a look} {kind}. {He} lived on a farm with many big animals.
+        | This is the story of {hero}, {a look} {kind}. {He} lived on a farm with many big animals.
         - {hero} wanted to help. But the {big} {bigdeed}, and {hero} was too small for that. "[You are too little/You can't help us]," said the {big}. "[Go and play/Go away]."
         - {hero} was <sad>. {He} sat down [under a leaf/in the straw/behind the barn]. "I am [too small/no use] for anything," {he} said.
 
@@ -104,7 +104,7 @@ PLOTS = (
         - {He} went to {his} friend {friend}. "Hello, {friend}! Do you know what day it is?" {he} asked. "[Sorry/Oh], {excuse}," said {friend} and [ran away/closed the door].
         - {hero} went to {his} {elder}. "Do you know what day it is?" {he} asked. "[It is a very busy day/I must go now]," said {his} {elder} and left.
 
-        - {hero} was <sad>. "[Nobody remembers my birthday/Everyone forgot my birthday]," {he} said. {He} went for a walk [all alone/to the river] and [looked at the water/kicked a stone]. [A tear fell from {his} eye./The day felt long and gray.]
+        - Poor {hero} was <sad>. "[Nobody remembers my birthday/Everyone forgot my birthday]," {he} said. {He} went for a walk [all alone/to the river] and [looked at the water/kicked a stone]. [A tear fell from {his} eye./The day felt long and gray.]
         - When it got dark, {he} went home. There was no light in the window. {hero} opened the door.
         - "Surprise!" shouted many voices. The lights went on. There {surprise}. {friend} and {his} {elder} and all the others were there.
 
@@ -125,7 +125,7 @@ PLOTS = (
         - {He} went to {friend}'s home and knocked. "[I am so hungry/I have nothing to eat]," {he} said [in a small voice/and looked down]. "I should have listened to you."
         - {friend} looked at {him}. {He2} thought of the long winter. Then {he2} opened the door. "Come in," {he2} said. "[There is enough for two/I will share my {food} with you]."
 
-        - {hero} [cried with joy/thanked {him2} again and again]. All winter, they sat by the fire, ate {food} and [told stories/sang songs].
+        - Now {hero} [cried with joy/thanked {him2} again and again]. All winter, they sat by the fire, ate {food} and [told stories/sang songs].
         - When spring came, {hero} started to [work/collect food] early. "This year, I will share with you," {he} told {friend}. {He} had learned to [think of tomorrow/do {his} work before {his} play].
         """,
     ),
@@ -134,11 +134,11 @@ PLOTS = (
         "animal",
         {"odd": _ODD},
         """
-        - {friend} was {a look2} {kind2} who {odd}. The other animals [laughed at/made fun of] {him2}. "{laugh}!" they said. {friend} was <sad> and often sat alone.
+        - Once there was {a look2} {kind2} named {friend} who {odd}. The other animals [laughed at/made fun of] {him2}. "{laugh}!" they said. {friend} was <sad> and often sat alone.
         - {hero} the {kind} did not laugh. "[I like you the way you are/I think you are fine]," {he} said. "[Do you want to be my friend?/Let's be friends.]" {friend} smiled. [It was {his2} first friend./Now {he2} was not alone.]
 
         - Then something happened. {value}.
-        - Now all the animals were safe. "[It was {friend}/{friend} did it]!" said {hero}. "[Now you see/You laughed at {him2}, but {he2} helped us all]."
+        - Now all the animals were safe. "[It was {friend}/That was {friend}]!" said {hero}. "[Now you see/You laughed at {him2}, but {he2} helped us all]."
 
         - The animals were [quiet/ashamed]. "We are sorry, {friend}," they said. "We [should not have laughed/were wrong]. [Will you forgive us/Can we be your friends too]?"
         - "[Yes/Of course]," said {friend}. {He2} was <glad>. After that, nobody laughed at {him2} again.

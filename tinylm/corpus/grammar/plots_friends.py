@@ -185,7 +185,7 @@ PLOTS = (
         - "No! [It is mine/This is mine/Go away]!" said {hero}. {He} held the {toyn} tight. {friend} was sad and [sat down on the ground/walked
           away/sat down all alone].
 
-        - {hero} played [alone/by {himself}]. But [soon/after a while], it was [no fun anymore/not much fun/boring]. {He} looked at {friend}.
+        - So {hero} played [alone/by {himself}]. But [soon/after a while], it was [no fun anymore/not much fun/boring]. {He} looked at {friend}.
           {friend} looked [very /so ][sad/lonely]. {hero} felt [bad/sorry].
         - {He} [went/walked/ran] to {friend}. "I am sorry," {he} said. "[You can play with my {toyn}/Let's play with the {toyn} together/You can
           have a turn]."
@@ -228,13 +228,13 @@ PLOTS = (
         - <day>, {hero} and {his} {rel} {friend} wanted to build a {build} {bplace}. They [got/found/used] {bstuff}. They worked <longtime>.
         - At last, the {build} was done. It was [big and beautiful/very fine/the best {build} ever]. "[Look at it/We did it/It is so nice]!" said {hero}.
 
-        - But then [something bad happened/oh no/something happened]. {ruin}
+        - But then something [bad /]happened. {ruin}
         - {friend} [started to cry/was <sad>/wanted to go home]. "[All our work is gone/Now it is all gone/It is broken]," {he2} said.
         - {hero} was sad too. But then {he} had an idea. "<dontworry>," {he} said. "[Let's build it again/We can build a new one/We can do it again], and this
           time it will be [better/stronger]."
 
-        - So they [started again/built it again]. This time, they built the {build} {better}. {hero} [carried/brought] {bstuff}, and {friend} [put it
-          in place/did the rest].
+        - So they [started again/built it again]. This time, they built the {build} {better}. {hero} [carried/brought] {bstuff}, and {friend} [put
+          everything in place/did the rest].
         - The new {build} was [even better/bigger and stronger/much better] than the old one. [They clapped their hands./They danced around it./They were so proud.]
         - {hero} and {friend} learned that [you can always try again/it is good to try again/together they could do anything].
         | <close_friends>
@@ -266,7 +266,7 @@ PLOTS = (
         "child",
         {"newplace": _NEW_PLACE},
         """
-        - {friend} was a new {kind2} {where}. {He2} did not know anyone. {He2} was shy and [stood alone/sat alone] and looked at the ground.
+        - Nobody knew {friend}, the new {kind2} {where}. {He2} did not know anyone either. {He2} was shy and [stood alone/sat alone] and looked at the ground.
         | There was a new {kind2} {where}. {His2} name was {friend}. {He2} [was very shy/had no friends yet/did not say a word].
 
         - {A look} {kind} named {hero} saw {him2}. {hero} [was kind/knew how that felt/did not want anyone to be lonely]. {He} [went/walked] up to the new {kind2}.
@@ -297,7 +297,7 @@ PLOTS = (
         - So {hero} took the {loann} and {mend}. Then {he} [went/walked] to {friend}'s house.
         - "I am sorry, {friend}," {he} said. "I was not careful with your {loann}. I [tried to fix it/did my best to fix it]. You can have my {toy}, too."
 
-        - {friend} looked at the {loann}. [First {he2} was sad. /]Then {he2} smiled. "[It is okay/I am not angry/It is all right]," {he2} said. "Thank you for telling
+        - Then {friend} looked at the {loann}. [First {he2} was sad. /]But {he2} smiled. "[It is okay/I am not angry/It is all right]," {he2} said. "Thank you for telling
           me the truth. [You can keep your {toyn}/Let's play with your {toyn} together]."
         - {hero} was <glad>. From then on, {he} [always took good care of/was always careful with] the things of {his} friends.
         | {hero} learned to [take care of/be careful with] things that belong to others.
@@ -308,18 +308,18 @@ PLOTS = (
         "child",
         {"turns": _TURNS},
         """
-        - {hero} and {friend} were [good friends/friends]. They [loved/liked] to {act}.
+        - Once, {hero} and {friend} were [good friends/friends]. They [loved/liked] to {act}.
         - <day>, they saw a {ride}. [There was only one./It was big and shiny./It looked like fun.] "[Me first/I want to go first]!" said {hero}. "No, [me first/I saw it
           first]!" said {friend}.
         - They both ran to the {ride}. [They pushed each other and shouted./They both held on to it and shouted./They got very angry.]
         - So [nobody/no one] could {turn}.
 
-        - {hero}'s {elder} [came to them/saw it and came over]. "[What is wrong/Why are you shouting]?" {he3} asked. "[We both want to go first/There is only one {ride}]," said
+        - Then {hero}'s {elder} [came to them/saw it and came over]. "[What is wrong/Why are you shouting]?" {he3} asked. "[We both want to go first/There is only one {ride}]," said
           {friend}.
         - "[I have an idea/I know what to do]," said {hero}'s {elder}. "You can take turns. Each of you gets {count}, and then it is the other one's turn."
         - {hero} looked at {friend}. "You can go first," {he} said. {friend} [was surprised/smiled]. "<thanks>," {he2} said.
 
-        - {friend} got {count}. Then {hero} got {count}. They [laughed and cheered/clapped for each other/laughed and laughed]. It was more fun to take turns than to
+        - First, {friend} got {count}. Then {hero} got {count}. They [laughed and cheered/clapped for each other/laughed and laughed]. It was more fun to take turns than to
           fight.
         - <close_friends>
         """,
@@ -352,7 +352,7 @@ PLOTS = (
         - But [one day/one morning], {friend} did not come. {hero} waited and waited. Then {he} [went/walked] to {friend}'s [house/home].
         - {friend} was in bed. {His2} nose was red and {his2} eyes were tired. "I am sick," {he2} said. "I can't play [today/with you]."
 
-        - {hero} was sad for {his} friend. {He} [went home and thought/thought about it]. "What can I do to make {friend} [happy/feel better]?" {he} asked {himself}.
+        - All day, {hero} was sad for {his} friend. {He} [went home and thought/thought about it]. "What can I do to make {friend} [happy/feel better]?" {he} asked {himself}.
         - Then {he} had an idea. {He} got {gift} for {friend}.
         - {He} [ran back/went back] and knocked on the door. "I have something for you," {he} said and [gave it to {friend}/showed it to {friend}].
         - {effect}. {friend} smiled [for the first time that day/a big smile]. "<thanks>, {hero}," {he2} said. "I feel better [now/already]."
@@ -371,11 +371,11 @@ PLOTS = (
         - {He} looked {hseen}. {friend} was not there. {He} looked left and right. No {friend}!
         | {He} looked {hseen}. [Nobody/No one] was there. {He} looked here and there. {friend} was not there.
 
-        - "{friend}, [where are you?/you can come out now!]" called {hero}. But [no one/nobody] answered. {hero} [was worried/got worried/was a little scared]. What if {friend} was lost?
+        - "[Where are you, {friend}?/You can come out now, {friend}!]" called {hero}. But [no one/nobody] answered. {hero} [was worried/got worried/was a little scared]. What if {friend} was lost?
         - {He} [ran to/called] {his} {elder}. "I can't find {friend}!" {he} said. "[Shh/Wait]," said {his} {elder}. "Listen."
         - They were very quiet. Then they heard a [small/funny/soft] sound. Snore, snore! It came from somewhere near.
 
-        - {hero} [walked/went] on {his} toes. {He} looked {hspot}. And there was {friend}! {He2} had hidden so well and waited so long that {he2} had fallen asleep.
+        - Then {hero} [walked/went] on {his} toes. {He} looked {hspot}. And there was {friend}! {He2} had hidden so well and waited so long that {he2} had fallen asleep.
         - "[Found you/I found you]!" {hero} [whispered/said]. {friend} opened {his2} eyes. "[Did I win/Is the game over]?" {he2} asked. {hero} laughed. "[Yes, you won/You are the best hider]!" {he} said.
         - <close_friends>
         """,

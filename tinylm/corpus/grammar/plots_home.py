@@ -183,7 +183,7 @@ PLOTS = (
         | They went to look together. There, {spot}, was the {toyn}!
         | So they looked {room}. {hero} looked {spot}, and there was the {toyn}!
 
-        - {hero} [hugged/held] the {toyn}[ tight/ and laughed/ and smiled]. "<thanks>, {Elder}!" {he} said.
+        - Then {hero} [hugged/held] the {toyn}[ tight/ and laughed/ and smiled]. "<thanks>, {Elder}!" {he} said.
         - From that day on, {hero} always put the {toyn} [away/back in its place] [when {he} was done/before bed/at night].
         | {He} was <glad>. After that, {he} always knew where {his} {toyn} was.
         | "Now I will always put it back in its place," {he} said. And {he} did.
@@ -199,7 +199,7 @@ PLOTS = (
           [listen/stop].
         - {cause} {his} {elder}'s {fragile}. Crash! The {fragilen} [fell down and broke/broke into many pieces/was broken].
 
-        - {hero} was [scared/afraid]. {He} wanted to [hide the pieces/run away/say that the wind did it/say that the cat
+        - Now {hero} was [scared/afraid]. {He} wanted to [hide the pieces/run away/say that the wind did it/say that the cat
           did it]. But {he} knew that [it was wrong/this would be a lie/it was not right].
         - Then {his} {elder} came in. "What happened to my {fragilen}?" {he3} asked.
         - {hero} looked at [the floor/{his} feet]. "I broke it," {he} said. "I am [so /very /]sorry."
@@ -226,7 +226,7 @@ PLOTS = (
         - {His} {elder} [came to {him}/sat down next to {him}/took {his} hand]. "{advice}," {he3} <said_kindly>.
         - Then {he3} {remedy}.
 
-        - {hero} took a deep breath. [{He} felt a little better./{He} wanted to be brave./"I can do it," {he} said.]
+        - So {hero} took a deep breath. [{He} felt a little better./{He} wanted to be brave./"I can do it," {he} said.]
         - {after}.
         - "[I did it/I was brave/I am not scared anymore]!" {he} [told {his} {elder}/said] [later/the next day].
         - {His} {elder} was [very /so /]proud of {him}. {hero} was not [afraid/scared] of {fear} anymore.
@@ -269,14 +269,14 @@ PLOTS = (
           bowl.
         - But then {his} {elder} looked [on the shelf/in the kitchen]. "Oh no," {he3} said. "We have no {missing}!"
 
-        - {hero} was sad. [Then {he} had an idea./{He} thought hard.] "[I can/Let me] ask {neighbor} next door," {he} said.
+        - At first, {hero} was sad. [Then {he} had an idea./{He} thought hard.] "[I can/Let me] ask {neighbor} next door," {he} said.
         - {He} [ran/walked] to {neighbor}'s house and knocked on the door. "Hello, {neighbor}. May we please have some
           {missing}?" {he} asked.
         - "Of course," said {neighbor}[ with a smile/]. {Nhe} gave {hero} the {missing}. "[What are you making/Are you
           baking today]?" {nhe} asked. "We are making {dish}!" said {hero}.
         - "<thanks>!" {He} [ran/walked] back home[ as fast as {he} could/ with the {missing}/].
 
-        - {hero} and {his} {elder} mixed everything in the bowl and {cook}. [Soon/After a while],
+        - Then {hero} and {his} {elder} mixed everything in the bowl and {cook}. [Soon/After a while],
           it smelled {smell}.
         - When it was [done/ready], {hero} said, "[Let's give some to {neighbor}/We must share it with {neighbor}]!"
         - So they took some to {neighbor}. {Nhe} was [very /so /]happy. They [all /]ate together, and it [tasted/was]
@@ -297,13 +297,13 @@ PLOTS = (
           {He} was [scared/afraid].
         - "{noise}!" There it was again.
 
-        - {hero} [ran to/woke up] {his} {elder}. "There is a monster {nplace}!" {he} said.
+        - So {hero} [ran to/woke up] {his} {elder}. "There is a monster {nplace}!" {he} said.
         - "[Let's go and see/Let's look together/We will look together]," said {his} {elder}. {He3} took {his} hand and [got/picked
           up] a [flashlight/small lamp].
         - They went [very slowly/quietly/on their toes]. "{noise}!" {hero} held {his} {elder}'s hand tight.
         - {His} {elder} held up the light. It was not a monster[ at all/]. It was {cause}!
 
-        - {hero} [laughed/laughed and laughed/started to laugh]. [Then {he}/{He}] {relief}.
+        - How {hero} laughed! [Then {he}/{He}] {relief}.
         - "[That was a funny monster/Now I am not scared anymore/There are no monsters here]," {he} said.
         - {He} went back to bed and [soon fell asleep/slept well/slept until the morning].
         | {hero} learned that [many scary things are not scary in the light/it is good to look before you are scared].

@@ -118,7 +118,7 @@ PLOTS = (
         - But {he} could not find {his} {messy}. {He} looked [here and there/everywhere], but the room was [such a mess/too messy].
         - "[We can't go without your {messyn}/You need your {messyn}]," said {his} {elder}.
 
-        - {hero} was sad. Then {he} started to clean {his} room. {He} put the [toys in the box/books on the shelf] and the [blocks in
+        - At first, {hero} was sad. Then {he} started to clean {his} room. {He} put the [toys in the box/books on the shelf] and the [blocks in
           the basket/clothes in the closet].
         - [Under/Behind] the last pile, {he} found the {messyn}! "Here it is!" {he} [shouted/cried].
         - {hero} and {his} {elder} went to {outing} and had a [great/wonderful/lovely] time.
@@ -142,7 +142,7 @@ PLOTS = (
           you can play [together/again]."
         - {He3} [sang a soft song/told {him} a short story/kissed {him} on the nose] and turned off the light.
 
-        - {hero} {thing}. {helped}.
+        - So {hero} {thing}. {helped}.
         - [The next morning/When the sun came up], {hero} [woke up and smiled/jumped out of bed]. "Good morning, {toyn}!" {he} said. "Now we can
           play!"
         """,

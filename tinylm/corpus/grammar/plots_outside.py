@@ -216,7 +216,7 @@ PLOTS = (
         - {hero} [sat down/sat under the tree] and [felt <sad>/began to cry].
         - {His} {rel} {friend} came by. "[What is wrong/Why are you so sad]?" asked {friend}. "My {flyern} is stuck in the tree," said {hero}.
 
-        - {friend} looked up. [{He2} thought for a moment./{He2} thought hard.] "[Wait here/I have an idea/I will help you]!" {he2} said. {He2} ran home and came back with {tool}.
+        - Then {friend} looked up. [{He2} thought for a moment./{He2} thought hard.] "[Wait here/I have an idea/I will help you]!" {he2} said. {He2} ran home and came back with {tool}.
         - {hero} held {friend}, and {friend} {fetch}.
         - "[Hooray/Yay]! <thanks>!" said {hero}. [{He} hugged {his} {flyern}./{He} danced around the tree.]
         - They played together <longtime>. And {hero} [held {his} {flyern} tight/stayed away from the tall tree/was careful when the wind blew].
@@ -231,12 +231,12 @@ PLOTS = (
         - <fineday>, {hero} [went for a walk/was playing] {at}.[ <scene>/] {He} heard a small sound. [Behind a stone/Under a bush/In the grass], {he} found a [little/tiny] {baby}. It was all alone. It {sound} and [looked very sad/looked lost].
         - "[Hello, little one/Oh, you poor little thing]!" said {hero}. "[Where is your mother/Did you lose your mother]?"
 
-        - {hero} picked the {baby} up very gently. [It was soft and warm./{He} could feel its little heart.] [{He} wanted to keep it./"Can I keep it?" {he} thought.] But the {baby} [looked at {him} with sad eyes/needed its mother].
+        - So {hero} picked the {baby} up very gently. [It was soft and warm./{He} could feel its little heart.] [{He} wanted to keep it./"Can I keep it?" {he} thought.] But the {baby} [looked at {him} with sad eyes/needed its mother].
         - "<dontworry>," {he} whispered. "I will [take you home/find your mother]."
         - {He} looked [by the gate/next to the path], but there was no {mother}. {He} looked [by the wall/near the old shed], but there was no {mother} there[ either/].
         - Then {he} heard a [loud/worried] call. There, {home_at}, was the {mother}! She was looking for her baby.
 
-        - {hero} went [slowly/quietly] and {went_home}. The {mother} [was so happy/ran to her baby/came at once]. The little {baby} [pressed close to her/was safe and warm/was not scared anymore].
+        - So {hero} went [slowly/quietly] and {went_home}. The {mother} [was so happy/ran to her baby/came at once]. The little {baby} [pressed close to her/was safe and warm/was not scared anymore].
         - {hero} felt [warm/happy] inside. "[Goodbye, little {baby}/Be safe, little {baby}]!" {he} said[ and waved/].
         - {He} told {his} {elder} about it. "[You did the right thing/You were very kind/I am proud of you]," {he3} said.
         """,
@@ -298,8 +298,8 @@ PLOTS = (
         - "I am sorry," said {hero}. "[I did not listen to you/You told me not to do it]."
         - {His} {elder} <hugged>. "I [do not say these things to be mean/tell you these things to keep you safe]," {he3} said. "[I love you/I want you to be safe]."
 
-        - {hero} [nodded/wiped {his} tears]. From that day on, {he} listened to {his} {elder} and did not {rule} again.
-        | {hero} never did that again. {He} had learned to listen.
+        - So {hero} [nodded/wiped {his} tears]. From that day on, {he} listened to {his} {elder} and did not {rule} again.
+        | After that, {hero} was careful. {He} had learned to listen.
         """,
     ),
     Plot(
@@ -352,7 +352,7 @@ PLOTS = (
         - They tried to help. [They put more snow on him./They held an umbrella over him./They moved him into the shade.] But it was too warm. In the evening, only {a nose} and {snowhat} were left.
         - {hero} was <sad>. {friend} had tears in {his2} eyes too.
 
-        - {hero}'s {elder} came out to them. "<dontworry>," {he3} said. "{sname} is now water. The water helps the flowers grow. And next winter, it comes back as snow."
+        - Then {hero}'s {elder} came out to them. "<dontworry>," {he3} said. "Now {sname} is water. The water helps the flowers grow. And next winter, it comes back as snow."
         - {hero} [looked at the wet grass/thought about it]. There was a tiny [white/yellow/purple] flower! "[Hello/Thank you], {sname}," {he} whispered.
         - {hero} and {friend} kept the things for the next snowman. They could hardly wait for the next winter.
         """,

@@ -91,8 +91,7 @@ class _Reading:
             return
         for phrase in value:
             for text, known in self._said(phrase, bound):
-                if known.get("friend" if name == "hero" else "hero") != text:  # two names in a story are two
-                    yield text, {**known, name: text}
+                yield text, {**known, name: text}
 
     def _options(self, name: str) -> Sequence[Option]:
         """Return the outcomes whose words for this slot are somewhere in the text: three names of 138, say."""
