@@ -12,14 +12,14 @@ __all__ = ["PLOTS"]
 _RACES = table(
     "goal | obstacle | rescue",
     """
-    the old oak tree | had fallen into a deep hole | held out a long branch and pulled {him2} out
+    the old oak tree | had fallen into a deep hole | held out a long branch and pulled {friend} out
     the river | was caught in a thorn bush | pulled the thorns away, one by one
-    the top of the hill | had tripped over a root and hurt {his2} foot | wrapped a big leaf around the foot and let {him2} lean on {his} side
-    the red barn | had slipped into the mud and was stuck | pushed and pulled until {he2} came free
-    the big rock | had rolled down into a ditch | jumped down and helped {him2} climb up
+    the top of the hill | had tripped over a root and hurt a foot | wrapped a big leaf around the foot and helped {friend} to stand up
+    the red barn | had slipped into the mud and was stuck | pushed and pulled until {friend} came free
+    the big rock | had rolled down into a ditch | jumped down and helped {friend} to climb up
     the end of the meadow | had run into a fence and sat there with a sore head | put cool water on the sore spot
     the far side of the lake | had stepped on a sharp stone | took the stone away and washed the foot
-    the bridge | had {his2} foot stuck between two logs | lifted the heavy log a little, and {he2} was free
+    the bridge | had a foot stuck between two logs | lifted the heavy log a little, and {friend} was free
     """,
 )
 

@@ -100,7 +100,7 @@ _STANDS = table(
 )
 
 _TRIPS = table(
-    "vehicle | motion | sound3",
+    "vehicle | motion | sound",
     """
     train | rolled through the hills | Choo, choo
     bus | drove along the winding road | Honk, honk
@@ -272,13 +272,13 @@ PLOTS = (
         """
         - <intro>
         - <day>, {he} went on a trip with {his} {elder}. They wanted to visit {his} [aunt/uncle/cousins] far away. {hero} had never traveled by {vehicle} before. {He} [packed {his} bag/hardly slept] the night before.
-        - "{sound3}!" The {vehicle} {motion}. {hero} pressed {his} nose against the window.
+        - "{sound}!" The {vehicle} {motion}. {hero} pressed {his} nose against the window.
 
         - First, {he} saw {view1}. "Look, {Elder}!" {he} said. Then {he} saw {view2}. {hero} [waved/laughed]. And then {he} saw {view3}. "[I want to remember everything/The world is so big]!" {he} said.
         - After a while, {he} got [hungry/tired]. They [shared a sandwich/ate apples and cheese/told each other riddles]. "Are we there yet?" asked {hero}. "[Almost/Not yet/Soon]," said {his} {elder}. {hero} [counted the trees/closed {his} eyes and fell asleep].
 
         - At last, they arrived. {His} family stood there and [waved/waited with open arms]. {welcome}.
-        - {hero} told them about {view1}, about {view2} and about {view3}. That night, in a strange bed, {he} [smiled in the dark/still heard the sound of the {vehicle}]. "{sound3}," {he} whispered and fell asleep.
+        - {hero} told them about {view1}, about {view2} and about {view3}. That night, in a strange bed, {he} [smiled in the dark/still heard the sound of the {vehicle}]. Then {he} fell asleep.
         """,
     ),
     Plot(

@@ -278,8 +278,8 @@ PLOTS = (
 
         - Then {hero} and {his} {elder} mixed everything in the bowl and {cook}. [Soon/After a while],
           it smelled {smell}.
-        - When it was [done/ready], {hero} said, "[Let's give some to {neighbor}/We must share it with {neighbor}]!"
-        - So they took some to {neighbor}. {Nhe} was [very /so /]happy. They [all /]ate together, and it [tasted/was]
+        - When all was [done/ready], {hero} said, "[Let's give some to {neighbor}/We must share with {neighbor}]!"
+        - So they took some to {neighbor}. {Nhe} was [very /so /]happy. They [all /]ate together, and everything [tasted/was]
           [very good/wonderful/yummy/delicious].
         - <close>
         | {hero} learned that [good neighbors help each other/it is nice to share/kindness comes back].

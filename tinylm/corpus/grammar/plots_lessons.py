@@ -161,7 +161,7 @@ PLOTS = (
         - {hero} put {his} hand in {his} pocket. [The {gemn} was so pretty./{He} wanted to keep the {gemn} so much./It was hard to give it back.] But {he} knew [what was right/that it was not {his} {gemn}].
 
         - "[Is this your {gemn}/Is this it/Is it this one]?" {he} asked[ and held it out/].
-        - "[Oh yes/Yes, that is it/My {gemn}]!" [cried/said] {oshort}. "<thanks>! You are [a very honest child/so kind/such a good {kind}]."
+        - "[Oh yes/Yes, that is it/My {gemn}]!" [cried/said] {oshort}. "<thanks>! You are [a very honest child/so kind/such a good child]."
         - {hero} [felt warm inside/was <glad>/smiled all the way home]. [{He} did not have the {gemn} anymore, but {he} had made someone happy./That felt better than any {gemn}.]
         | {hero} learned that it is good to [be honest/give back what you find].
         """,
