@@ -101,5 +101,6 @@ class SamplesConfig(Config):
     prompts: tuple[str, ...] = Field((), description="openings; none: the first words of held-out documents")
     stories: Annotated[int, Field(gt=0, le=1000)] = Field(5, description="how many, if `prompts` is empty")
     opening_words: Annotated[int, Field(gt=0, le=100)] = Field(6, description="words taken of each held-out document")
-    # One unlikely token and a small model leaves its text for good: min-p keeps it to likely ones (docs/LOG.md).
-    options: GenerateOptions = GenerateOptions(max_new_tokens=1000, temperature=0.7, min_p=0.1, seed=1)
+    # One unlikely token and a small model leaves its text for good: min-p and a low temperature keep it to likely ones
+    # (docs/LOG.md).
+    options: GenerateOptions = GenerateOptions(max_new_tokens=1000, temperature=0.5, min_p=0.2, seed=1)
