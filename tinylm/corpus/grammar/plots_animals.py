@@ -240,11 +240,11 @@ PLOTS = (
         - "Open your wings," said {his} mom. "The wind will [hold/carry] you." {hero} [looked down/opened {his} wings]. [{His} legs shook./{His} heart beat fast.] "No, I can't," {he} said and [sat down again/hid under a leaf].
 
         - <day>, {hero} was alone in the nest. Then {he} heard a cry. {A look2} {kind2} named {friend} was [in the river/stuck on a rock in the river]. "Help! I can't swim!" cried {friend}.
-        - [There was no one else./Nobody else was there.] {hero} forgot {his} fear. {He} jumped out of the nest and opened {his} wings. {He} was flying!
+        - [There was no one else to help./Nobody else was near.] {hero} forgot {his} fear. {He} jumped out of the nest and opened {his} wings. {He} was flying!
         - {hero} flew to the river. {He} picked up a long [branch/vine] and [held it out/dropped one end] to {friend}. {friend} held on to it and [climbed out/came out] of the water.
 
         - "You saved me!" said {friend}. "And you can fly so well." {hero} [looked at {his} wings/laughed]. "[Yes, I can fly/I did it]!" {he} said.
-        - {His} mom [saw it all/came back and saw it]. She was [so /very /]proud. From that day on, {hero} flew every day, higher and higher.
+        - {His} mom [came back and saw it/came flying home]. She was [so /very /]proud. From that day on, {hero} flew every day, higher and higher.
         | {hero} learned that you are braver than you think when a friend needs you.
         """,
     ),

@@ -224,7 +224,7 @@ PLOTS = (
 
         - {He} [fetched/got] a big bag and started to collect the trash. It was a lot of work. Some children [laughed/watched]. ["Why do you do that?" they asked./"That is not your trash," they said.]
         - "[The animals live here/We all play here]," said {hero}. "[I want it to be beautiful again/I do not want them to get hurt]."
-        - {friend} put down {his2} toys. "I will help you," {he2} said. Then another child came, and another. Soon, everybody was [picking up/gathering] trash. They even made a [race/game] out of it.
+        - A {kind2} named {friend} put down {his2} toys. "I will help you," {he2} said. Then another child came, and another. Soon, everybody was [picking up/gathering] trash. They even made a [race/game] out of it.
 
         - In the evening, twenty bags were full, and {dump} was clean. {hero} was tired and dirty, but {he} [beamed/was proud].
         - After that, {reward}. And {hero} put up a sign: "[Please keep our place clean/This place belongs to everyone]!"

@@ -135,7 +135,7 @@ PLOTS = (
         {"odd": _ODD},
         """
         - Once there was {a look2} {kind2} named {friend} who {odd}. The other animals [laughed at/made fun of] {him2}. "{laugh}!" they said. {friend} was <sad> and often sat alone.
-        - {hero} the {kind} did not laugh. "[I like you the way you are/I think you are fine]," {he} said. "[Do you want to be my friend?/Let's be friends.]" {friend} smiled. [It was {his2} first friend./Now {he2} was not alone.]
+        - {hero} the {kind} did not laugh. "[I like you the way you are/I think you are fine]," {he} said. "[Do you want to be my friend?/Let's be friends.]" {friend} smiled. [Now {he2} had a friend./Now {he2} was not alone.]
 
         - Then something happened. {value}.
         - Now all the animals were safe. "[It was {friend}/That was {friend}]!" said {hero}. "[Now you see/You laughed at {him2}, but {he2} helped us all]."

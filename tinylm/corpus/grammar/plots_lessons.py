@@ -142,7 +142,7 @@ PLOTS = (
           you can play [together/again]."
         - {He3} [sang a soft song/told {him} a short story/kissed {him} on the nose] and turned off the light.
 
-        - So {hero} {thing}. {helped}.
+        - Then {hero} {thing}. {helped}.
         - [The next morning/When the sun came up], {hero} [woke up and smiled/jumped out of bed]. "Good morning, {toyn}!" {he} said. "Now we can
           play!"
         """,
