@@ -83,20 +83,20 @@ class Tokenizer(ABC):
     def serialized(self) -> bytes:
         """Return the bytes of the file that `load_tokenizer` reads."""
 
-    @cached_property
     @abstractmethod
-    def _token_bytes(self) -> list[bytes]: ...
-
     def token_bytes(self) -> list[bytes]:
         """Return V entries: the exact bytes each token adds to a text; b"" for control tokens."""
-        return self._token_bytes
+
+    @cached_property
+    def _table(self) -> list[bytes]:
+        return self.token_bytes()
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of `ids`: the join of their bytes, undecodable bytes as U+FFFD.
 
         Ids past the vocabulary add nothing: some models pad their embedding.
         """
-        table = self._token_bytes
+        table = self._table
         return b"".join([table[token] for token in ids if token < len(table)]).decode("utf-8", errors="replace")
 
     @cached_property
@@ -180,8 +180,7 @@ class SentencePieceTokenizer(Tokenizer):
             return "unknown"
         return "unused" if model.is_unused(token) else "normal"
 
-    @cached_property
-    def _token_bytes(self) -> list[bytes]:
+    def token_bytes(self) -> list[bytes]:
         # One piece at a time: a vocabulary of 50,257 pieces would hold 8 MB more.
         return [_piece_bytes(self._piece(token)) for token in range(self.vocab_size)]
 
@@ -252,8 +251,7 @@ class HuggingFaceTokenizer(Tokenizer):
             "expected ByteLevel (GPT-2 style) or Metaspace/Replace/ByteFallback (Llama style)"
         )
 
-    @cached_property
-    def _token_bytes(self) -> list[bytes]:
+    def token_bytes(self) -> list[bytes]:
         to_byte = _byte_level_alphabet() if self._is_byte_level else {}
         table = []
         for piece in self.pieces():
