@@ -94,7 +94,7 @@ class _Reading:
                 yield text, {**known, name: text}
 
     def _options(self, name: str) -> Sequence[Option]:
-        """Return the outcomes whose words for this slot are somewhere in the text: three names of 138, say."""
+        """Return the outcomes whose words for this slot are somewhere in the text: three names of 69, say."""
         if name not in self._possible:
             self._possible[name] = [row for row in self._draws[name] if any(map(self._has, row[name]))]
         return self._possible[name]
