@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tinylm.bench.peers import run as peers
+from tinylm.bench.peers.engines import Engine, convert
 from tinylm.bench.store import read_run
 from tinylm.errors import StageError
 from tinylm.progress import NullProgress
@@ -74,6 +75,19 @@ def test_engines_get_whole_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setattr(peers, "_measure", lambda _, work, env: paths.extend((work, env)) or ANSWER)
     compare(Path(), rounds=1)
     assert set(paths) == {tmp_path / "models", tmp_path / "env"}
+
+
+def test_half_a_conversion_is_not_a_model(tmp_path: Path) -> None:
+    """A converter that fails, or is killed, leaves files; the next run converts anew."""
+    engine = Engine("fake", "Fake", "run_fake.py", "fake-int8", ("fake", "--out", "fake-int8"))
+    converter = tmp_path / "bin" / "fake"
+    converter.parent.mkdir()
+    for ending, problem in (("exit 3", "conversion ended with code 3: no message"), ("touch $2/model", None)):
+        converter.write_text(f"#!/bin/sh\nmkdir $2 && {ending}\n")
+        converter.chmod(0o755)
+        assert convert(engine, tmp_path, tmp_path / "bin") == problem
+        assert (tmp_path / "fake-int8").exists() == (problem is None)
+    assert (tmp_path / "fake-int8" / "model").is_file()
 
 
 def test_no_figure_without_our_own_engine(measure: Callable[..., None], tmp_path: Path) -> None:

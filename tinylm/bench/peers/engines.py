@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,10 +87,13 @@ def convert(engine: Engine, folder: Path, peers_bin: Path) -> str | None:
         return None
     if not engine.command:
         return f"{engine.model}: this model cannot be written in the engine's format"
-    program = str(peers_bin / engine.command[0])
+    # Converters write to a name of its own: what a failed or killed one leaves is never taken for a model.
+    partial = folder / f"partial-{engine.model}"
+    shutil.rmtree(partial, ignore_errors=True)
+    arguments = [partial.name if part == engine.model else part for part in engine.command[1:]]
     try:
         done = subprocess.run(
-            [program, *engine.command[1:]],
+            [str(peers_bin / engine.command[0]), *arguments],
             cwd=folder,
             capture_output=True,
             text=True,
@@ -98,7 +102,8 @@ def convert(engine: Engine, folder: Path, peers_bin: Path) -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"conversion: {error}"
-    if done.returncode == 0 and target.exists():
+    if done.returncode == 0 and partial.exists():
+        partial.replace(target)
         return None
     lines = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
     return f"conversion ended with code {done.returncode}: {lines[-1]}"
