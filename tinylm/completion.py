@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 from tinylm.config import GenerateOptions, ModelConfig
 from tinylm.errors import DataError
 
-if TYPE_CHECKING:  # imported where scores are made: a program that only writes saves 13 MB and half its start
+if TYPE_CHECKING:  # imported where scores are made: a program that only writes saves 13 MB and 0.1 s
     import numpy as np
     import numpy.typing as npt
 
