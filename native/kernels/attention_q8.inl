@@ -76,17 +76,20 @@ struct IntegerWeights {
 };
 
 // Replaces scores by exp(score - max) times each position's value scale; returns what integer weights are made from.
+// `next`: as many bytes of the next call's keys as a block's scales take, for each block, fetched meanwhile.
 struct WeightSums {
   float largest, total;  // of the weights
   float sum;             // of the exponentials alone
 };
 
-TINYLM_INLINE WeightSums weigh_values(const KvView& kv, int64_t begin, int64_t end, float top_score, float* scores) {
+TINYLM_INLINE WeightSums weigh_values(const KvView& kv, int64_t begin, int64_t end, float top_score, const uint8_t* next,
+                                      float* scores) {
   const int64_t block_bytes = key_block_bytes(KvType::q8, kv.head_dim), from = begin / kPositionBlock * kPositionBlock;
   const uint8_t* value_scales = static_cast<const uint8_t*>(kv.k) + kPositionBlock * 4;
   const F16 max = set1(top_score), zero = set1(0.0f), masked = set1(-3e38f);
   F16 sum = zero, weight_sum = zero, top = zero;
-  for (int64_t t = from; t < end; t += kLanes) {
+  for (int64_t t = from; t < end; t += kLanes, next += kKeyHeader) {
+    for (int64_t i = 0; i < kKeyHeader; i += 64) __builtin_prefetch(next + i);
     const F16 score = load(scores + t), p = exp_below(sub(score, max));
     const F16 scales = load(reinterpret_cast<const float*>(value_scales + t / kPositionBlock * block_bytes));
     const F16 weight = less_select(score, masked, zero, mul(p, scales));  // scales outside [begin, end) may be anything
@@ -114,15 +117,15 @@ TINYLM_INLINE IntegerWeights round_weights(int64_t begin, int64_t end, const Wei
   return {codes, fold_int(code_sums) * kValueOffset, none ? 0.0f : 1.0f / (factor * sums.sum)};
 }
 
-TINYLM_NOINLINE IntegerWeights integer_weights(const KvView& kv, int64_t begin, int64_t end, float* scores) {
-  return round_weights(begin, end, weigh_values(kv, begin, end, mask_scores(scores, begin, end), scores), scores);
+TINYLM_NOINLINE IntegerWeights integer_weights(const KvView& kv, int64_t begin, int64_t end, const uint8_t* next, float* scores) {
+  return round_weights(begin, end, weigh_values(kv, begin, end, mask_scores(scores, begin, end), next, scores), scores);
 }
 
 TINYLM_INLINE void store_mixed(float* to, const I16& sum, const IntegerWeights& weights, int64_t count) {
   store_some(to, mul(to_float(sub_int(sum, set1_int(weights.excess))), set1(weights.scale)), count);
 }
 
-// out[0..16 Chunks) = sum over positions of weight * value, times `scale`. `next`: as many keys of the next call.
+// out[0..16 Chunks) = sum over positions of weight * value, times `scale`. `next`: as many bytes of the next call's keys.
 template <int Chunks>
 TINYLM_NOINLINE void mix_values_q8(const uint8_t* v, int64_t row_bytes, const IntegerWeights& weights, int64_t begin, int64_t end,
                                    const uint8_t* next, float* out, int64_t count) {
@@ -146,10 +149,11 @@ TINYLM_NOINLINE void mix_values_q8(const uint8_t* v, int64_t row_bytes, const In
 
 void mix_all_q8(const AttentionCall& call, float* scores, int64_t begin, int64_t end, float* out) {
   const int64_t head_dim = call.kv.head_dim, row_bytes = round_up(head_dim, kLanes);
-  const IntegerWeights weights = integer_weights(call.kv, begin, end, scores);
   const uint8_t* v = static_cast<const uint8_t*>(call.kv.v);
   const uint8_t* next = static_cast<const uint8_t*>(call.next_k ? call.next_k : call.kv.k);
   const int64_t from = begin / kPositionBlock * kPositionBlock, fetched = round_up(end - from, 4) * kLanes;  // bytes per chunk
+  // Values and keys are equally many bytes but for the keys' scales: what the mix does not fetch, where the next key is written.
+  const IntegerWeights weights = integer_weights(call.kv, begin, end, next + fetched / kLanes * row_bytes, scores);
   int64_t d = 0;
   for (; d + 4 * kLanes <= row_bytes; d += 4 * kLanes, next += 4 * fetched)
     mix_values_q8<4>(v + 4 * d, row_bytes, weights, from, end, next, out + d, head_dim - d);
@@ -222,11 +226,11 @@ TileQuery tile_query(const AttentionCall& call, int64_t index, float* scratch) {
 
 // The queries' integer weights, zero at the tile's other positions from .. to. Step by step for all of them: then one's
 // foldings and divisions hide behind the others' loops.
-void weigh_tile(const KvView& kv, TileQuery* tile, int64_t from, int64_t to) {
+void weigh_tile(const KvView& kv, TileQuery* tile, int64_t from, int64_t to, const uint8_t* next) {
   float tops[kQueryTile];
   WeightSums sums[kQueryTile];
   for (int i = 0; i < kQueryTile; ++i) tops[i] = mask_scores(tile[i].scores, tile[i].begin, tile[i].end);
-  for (int i = 0; i < kQueryTile; ++i) sums[i] = weigh_values(kv, tile[i].begin, tile[i].end, tops[i], tile[i].scores);
+  for (int i = 0; i < kQueryTile; ++i) sums[i] = weigh_values(kv, tile[i].begin, tile[i].end, tops[i], next, tile[i].scores);
   for (int i = 0; i < kQueryTile; ++i) {
     TileQuery& query = tile[i];
     query.weights = round_weights(query.begin, query.end, sums[i], query.scores);
@@ -251,9 +255,9 @@ void attend_tile(const AttentionCall& call, int64_t first, bool last) {
   int64_t b = from / kPositionBlock;
   for (; b + Blocks <= to / kPositionBlock; b += Blocks) score_tile<Blocks>(k, block_bytes, tile, quads, b, next_v);
   for (; b < to / kPositionBlock; ++b) score_tile<1>(k, block_bytes, tile, quads, b, next_v);
-  weigh_tile(call.kv, tile, from, to);
-  int64_t d = 0;
   const int64_t fetched = round_up(end - from, 4) * kLanes;  // bytes per chunk
+  weigh_tile(call.kv, tile, from, to, next_k + fetched / kLanes * width);
+  int64_t d = 0;
   for (; d + Chunks * kLanes <= width; d += Chunks * kLanes, next_k += Chunks * fetched)
     mix_tile<Chunks>(v, width, tile, from, end, next_k, d, head_dim);
   for (; d < width; d += kLanes, next_k += fetched) mix_tile<1>(v, width, tile, from, end, next_k, d, head_dim);

@@ -8,7 +8,7 @@
 
 void finish_codes(uint8_t*, int64_t) {}
 
-struct Fetch {  // what is brought into a near cache during a tile, step by step
+struct Fetch {  // what is brought into a near cache during a tile, step by step: up to a line of each block
   const uint8_t* from;
   int64_t step;  // bytes
 };
@@ -25,7 +25,7 @@ TINYLM_INLINE void dot_sums(const uint8_t* w, int64_t block, Fetch fetch, const 
   for (int64_t k = 0; k < padded; k += 4 * Splits, w += 4 * Splits * kLanes, x += 4 * Splits) {
     TINYLM_UNROLL for (int s = 0; s < Splits; ++s) {
       I16 weights[Blocks];
-      __builtin_prefetch(fetch.from);
+      TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) __builtin_prefetch(fetch.from + b * 64);
       fetch.from += fetch.step;
       TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) weights[b] = load_weights(w + b * block + 4 * s * kLanes);
       TINYLM_UNROLL for (int i = 0; i < Rows; ++i) {
