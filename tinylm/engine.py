@@ -57,7 +57,10 @@ Item = TypeVar("Item")
 Out = TypeVar("Out")
 
 _WAIT_S = 0.1  # longest wait in C++ at once, so that Ctrl-C is noticed
-_DEFAULT_BATCH = 32  # slots per replica; flat from 16 to 64 at the presets' shapes (docs/ENGINE.md)
+# A step reads all weights once and each text's keys and values: more texts share the weights, fewer stay in cache.
+# From 8 MB of weights to 52, the quickest number of texts was one for about 1.5 MB (docs/ENGINE.md).
+_WEIGHTS_PER_SLOT_BYTES = 1_500_000
+_FEWEST_SLOTS, _MOST_SLOTS = 8, 32
 _BYTE_VOCABULARY = 256
 
 
@@ -75,17 +78,23 @@ def load_engine(
                  `threads_per_replica` leaves.
              threads_per_replica: threads that share one batch; default 1. For one stream at a time: 1 replica with all
                  cores.
-             max_batch: texts that a replica works on at once.
+             max_batch: texts that a replica works on at once; default: 8 to 32 for each of its threads, more for larger
+                 models.
              isa: instruction set, one of `available_isas()`, or "auto" for the fastest.
     Raises:  DataError if the file cannot be read, FormatError if it is damaged, EngineError for an impossible setup.
     """
     threads = threads_per_replica if threads_per_replica is not None else 1
     count = replicas if replicas is not None else max(1, _cores() // max(threads, 1))
-    slots = max_batch if max_batch is not None else _DEFAULT_BATCH
     with _translated(path):
         model = _native.load_model(os.fspath(path), isa=isa, threads=min(_allowed(), 8))
+        slots = max_batch if max_batch is not None else _default_slots(model.weights_bytes) * max(threads, 1)
         native = _native.Engine(model, replicas=count, threads_per_replica=threads, max_batch=slots)
     return Engine(model, native, count, threads, slots)
+
+
+def _default_slots(weights_bytes: int) -> int:
+    wanted = weights_bytes // _WEIGHTS_PER_SLOT_BYTES // 4 * 4  # whole tiles of rows
+    return min(max(wanted, _FEWEST_SLOTS), _MOST_SLOTS)
 
 
 class Engine:

@@ -206,6 +206,16 @@ def test_times_are_in_order(engine: Engine) -> None:
     assert len(done.token_times_ns) == done.output_tokens
 
 
+def test_slots_grow_with_threads_and_weights(build_model: Any) -> None:
+    def slots(path: Any, **setup: int) -> int:
+        with load_engine(path, replicas=1, **setup) as engine:
+            return engine.info.max_batch
+
+    small, large = build_model("int8"), build_model("f32", vocab_size=50_000, d_model=128)
+    assert (slots(small), slots(small, threads_per_replica=2), slots(small, max_batch=5)) == (8, 16, 5)
+    assert slots(large) == 16  # 25.6 MB of embeddings alone
+
+
 def test_refusals_are_named(tmp_path: Any, build_model: Any) -> None:
     path = build_model("int8")
     with pytest.raises(EngineError, match="avx99"):
