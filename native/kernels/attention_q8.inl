@@ -31,16 +31,21 @@ TINYLM_INLINE void store_scores(float* to, const I16& dots, const Query& query, 
   store(to, mul(mul(to_float(sub_int(dots, set1_int(query.excess))), set1(query.scale)), key_scales));
 }
 
-// `values`: as many of the next call's, 64 bytes for each quad and block, fetched meanwhile.
+// What the next call will read, or this one's own where there is none.
+const uint8_t* next_keys(const AttentionCall& call) { return static_cast<const uint8_t*>(call.next_k ? call.next_k : call.kv.k); }
+const uint8_t* next_values(const AttentionCall& call) { return static_cast<const uint8_t*>(call.next_v ? call.next_v : call.kv.v); }
+
+// `values` and `next`: as many of this call's values and of the next one's keys, 64 bytes for each quad and block, fetched meanwhile.
 template <int Blocks>
 TINYLM_NOINLINE void score_blocks_q8(const uint8_t* k, int64_t block_bytes, const Query& query, int64_t quads,
-                                     const uint8_t* values, float* scores) {
+                                     const uint8_t* values, const uint8_t* next, float* scores) {
   I16 sums[Blocks];
   TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) sums[b] = zero_int();
   for (int64_t quad = 0; quad < quads; ++quad) {
     const Query4 four = query4(query.codes + 4 * quad);
     TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) {
       __builtin_prefetch(values + (b * quads + quad) * 64);
+      __builtin_prefetch(next + (b * quads + quad) * 64);
       sums[b] = dot4_keys(sums[b], load_weights(k + b * block_bytes + kKeyHeader + quad * 64), four);
     }
   }
@@ -48,20 +53,21 @@ TINYLM_NOINLINE void score_blocks_q8(const uint8_t* k, int64_t block_bytes, cons
 }
 
 struct Int8Scores {
-  const uint8_t *k, *v;
+  const uint8_t *k, *v, *next_k;
   int64_t block_bytes, quads;
   const Query& query;
   float* scores;
   template <int Blocks>
   TINYLM_INLINE void run(int64_t b) const {
-    score_blocks_q8<Blocks>(k + b * block_bytes, block_bytes, query, quads, v + b * quads * 64, scores + b * kPositionBlock);
+    score_blocks_q8<Blocks>(k + b * block_bytes, block_bytes, query, quads, v + b * quads * 64, next_k + b * quads * 64,
+                            scores + b * kPositionBlock);
   }
 };
 
 void int8_scores(const AttentionCall& call, const float* q, int64_t begin, int64_t end, float* scaled, float* scores) {
   const int64_t head_dim = call.kv.head_dim;
   const Query query = quantise_query(q, head_dim, call.scale, reinterpret_cast<uint8_t*>(scaled));
-  const Int8Scores step{static_cast<const uint8_t*>(call.kv.k), static_cast<const uint8_t*>(call.next_v ? call.next_v : call.kv.v),
+  const Int8Scores step{static_cast<const uint8_t*>(call.kv.k), static_cast<const uint8_t*>(call.kv.v), next_keys(call),
                         key_block_bytes(KvType::q8, head_dim), round_up(head_dim, 4) / 4, query, scores};
   for_position_blocks(begin / kPositionBlock, round_up(end, kPositionBlock) / kPositionBlock, step);
 }
@@ -76,20 +82,23 @@ struct IntegerWeights {
 };
 
 // Replaces scores by exp(score - max) times each position's value scale; returns what integer weights are made from.
-// `next`: as many bytes of the next call's keys as a block's scales take, for each block, fetched meanwhile.
 struct WeightSums {
   float largest, total;  // of the weights
   float sum;             // of the exponentials alone
 };
 
-TINYLM_INLINE WeightSums weigh_values(const KvView& kv, int64_t begin, int64_t end, float top_score, const uint8_t* next,
-                                      float* scores) {
+struct Ahead {  // what is fetched during each block of positions
+  const uint8_t* from;
+  int64_t block_bytes;
+};
+
+TINYLM_INLINE WeightSums weigh_values(const KvView& kv, int64_t begin, int64_t end, float top_score, Ahead ahead, float* scores) {
   const int64_t block_bytes = key_block_bytes(KvType::q8, kv.head_dim), from = begin / kPositionBlock * kPositionBlock;
   const uint8_t* value_scales = static_cast<const uint8_t*>(kv.k) + kPositionBlock * 4;
   const F16 max = set1(top_score), zero = set1(0.0f), masked = set1(-3e38f);
   F16 sum = zero, weight_sum = zero, top = zero;
-  for (int64_t t = from; t < end; t += kLanes, next += kKeyHeader) {
-    for (int64_t i = 0; i < kKeyHeader; i += 64) __builtin_prefetch(next + i);
+  for (int64_t t = from; t < end; t += kLanes, ahead.from += ahead.block_bytes) {
+    for (int64_t i = 0; i < ahead.block_bytes; i += 64) __builtin_prefetch(ahead.from + i);
     const F16 score = load(scores + t), p = exp_below(sub(score, max));
     const F16 scales = load(reinterpret_cast<const float*>(value_scales + t / kPositionBlock * block_bytes));
     const F16 weight = less_select(score, masked, zero, mul(p, scales));  // scales outside [begin, end) may be anything
@@ -117,26 +126,28 @@ TINYLM_INLINE IntegerWeights round_weights(int64_t begin, int64_t end, const Wei
   return {codes, fold_int(code_sums) * kValueOffset, none ? 0.0f : 1.0f / (factor * sums.sum)};
 }
 
-TINYLM_NOINLINE IntegerWeights integer_weights(const KvView& kv, int64_t begin, int64_t end, const uint8_t* next, float* scores) {
-  return round_weights(begin, end, weigh_values(kv, begin, end, mask_scores(scores, begin, end), next, scores), scores);
+TINYLM_NOINLINE IntegerWeights integer_weights(const KvView& kv, int64_t begin, int64_t end, Ahead ahead, float* scores) {
+  return round_weights(begin, end, weigh_values(kv, begin, end, mask_scores(scores, begin, end), ahead, scores), scores);
 }
 
 TINYLM_INLINE void store_mixed(float* to, const I16& sum, const IntegerWeights& weights, int64_t count) {
   store_some(to, mul(to_float(sub_int(sum, set1_int(weights.excess))), set1(weights.scale)), count);
 }
 
-// out[0..16 Chunks) = sum over positions of weight * value, times `scale`. `next`: as many bytes of the next call's keys.
+// out[0..16 Chunks) = sum over positions of weight * value, times `scale`. `next`, `next_v`: as many bytes of the next call's
+// keys and values.
 template <int Chunks>
 TINYLM_NOINLINE void mix_values_q8(const uint8_t* v, int64_t row_bytes, const IntegerWeights& weights, int64_t begin, int64_t end,
-                                   const uint8_t* next, float* out, int64_t count) {
+                                   const uint8_t* next, const uint8_t* next_v, float* out, int64_t count) {
   // Several sums of each chunk, or the loop would wait for the last addition. Positions past `end` have weights of zero.
   constexpr int Splits = kMixSums / Chunks < 4 ? kMixSums / Chunks : 4;  // at most a block of positions a turn
   I16 sums[Chunks * Splits];
   TINYLM_UNROLL for (int i = 0; i < Chunks * Splits; ++i) sums[i] = zero_int();
   for (int64_t t = begin; t < end; t += 4 * Splits)
-    TINYLM_UNROLL for (int s = 0; s < Splits; ++s, next += 64 * Chunks)
+    TINYLM_UNROLL for (int s = 0; s < Splits; ++s, next += 64 * Chunks, next_v += 64 * Chunks)
       TINYLM_UNROLL for (int c = 0; c < Chunks; ++c) {
         __builtin_prefetch(next + c * 64);
+        __builtin_prefetch(next_v + c * 64);
         I16& sum = sums[c * Splits + s];
         sum = mix_values4(sum, values4(v + (t + 4 * s) * row_bytes + c * 64), weights.codes + t + 4 * s);
       }
@@ -150,16 +161,15 @@ TINYLM_NOINLINE void mix_values_q8(const uint8_t* v, int64_t row_bytes, const In
 void mix_all_q8(const AttentionCall& call, float* scores, int64_t begin, int64_t end, float* out) {
   const int64_t head_dim = call.kv.head_dim, row_bytes = round_up(head_dim, kLanes);
   const uint8_t* v = static_cast<const uint8_t*>(call.kv.v);
-  const uint8_t* next = static_cast<const uint8_t*>(call.next_k ? call.next_k : call.kv.k);
+  const uint8_t *next = next_keys(call), *next_v = next_values(call);
   const int64_t from = begin / kPositionBlock * kPositionBlock, fetched = round_up(end - from, 4) * kLanes;  // bytes per chunk
-  // Values and keys are equally many bytes but for the keys' scales: what the mix does not fetch, where the next key is written.
-  const IntegerWeights weights = integer_weights(call.kv, begin, end, next + fetched / kLanes * row_bytes, scores);
+  const IntegerWeights weights = integer_weights(call.kv, begin, end, {next, key_block_bytes(KvType::q8, head_dim)}, scores);
   int64_t d = 0;
-  for (; d + 4 * kLanes <= row_bytes; d += 4 * kLanes, next += 4 * fetched)
-    mix_values_q8<4>(v + 4 * d, row_bytes, weights, from, end, next, out + d, head_dim - d);
-  for (; d + 2 * kLanes <= row_bytes; d += 2 * kLanes, next += 2 * fetched)
-    mix_values_q8<2>(v + 4 * d, row_bytes, weights, from, end, next, out + d, head_dim - d);
-  if (d < row_bytes) mix_values_q8<1>(v + 4 * d, row_bytes, weights, from, end, next, out + d, head_dim - d);
+  for (; d + 4 * kLanes <= row_bytes; d += 4 * kLanes, next += 4 * fetched, next_v += 4 * fetched)
+    mix_values_q8<4>(v + 4 * d, row_bytes, weights, from, end, next, next_v, out + d, head_dim - d);
+  for (; d + 2 * kLanes <= row_bytes; d += 2 * kLanes, next += 2 * fetched, next_v += 2 * fetched)
+    mix_values_q8<2>(v + 4 * d, row_bytes, weights, from, end, next, next_v, out + d, head_dim - d);
+  if (d < row_bytes) mix_values_q8<1>(v + 4 * d, row_bytes, weights, from, end, next, next_v, out + d, head_dim - d);
 }
 
 // --- Several queries at once: prompts, and query heads that share a kv head. The integers are exact, so the bits are those
@@ -226,11 +236,12 @@ TileQuery tile_query(const AttentionCall& call, int64_t index, float* scratch) {
 
 // The queries' integer weights, zero at the tile's other positions from .. to. Step by step for all of them: then one's
 // foldings and divisions hide behind the others' loops.
-void weigh_tile(const KvView& kv, TileQuery* tile, int64_t from, int64_t to, const uint8_t* next) {
+void weigh_tile(const KvView& kv, TileQuery* tile, int64_t from, int64_t to, Ahead ahead) {
   float tops[kQueryTile];
   WeightSums sums[kQueryTile];
   for (int i = 0; i < kQueryTile; ++i) tops[i] = mask_scores(tile[i].scores, tile[i].begin, tile[i].end);
-  for (int i = 0; i < kQueryTile; ++i) sums[i] = weigh_values(kv, tile[i].begin, tile[i].end, tops[i], next, tile[i].scores);
+  for (int i = 0; i < kQueryTile; ++i)
+    sums[i] = weigh_values(kv, tile[i].begin, tile[i].end, tops[i], i == 0 ? ahead : Ahead{ahead.from, 0}, tile[i].scores);
   for (int i = 0; i < kQueryTile; ++i) {
     TileQuery& query = tile[i];
     query.weights = round_weights(query.begin, query.end, sums[i], query.scores);
@@ -256,7 +267,7 @@ void attend_tile(const AttentionCall& call, int64_t first, bool last) {
   for (; b + Blocks <= to / kPositionBlock; b += Blocks) score_tile<Blocks>(k, block_bytes, tile, quads, b, next_v);
   for (; b < to / kPositionBlock; ++b) score_tile<1>(k, block_bytes, tile, quads, b, next_v);
   const int64_t fetched = round_up(end - from, 4) * kLanes;  // bytes per chunk
-  weigh_tile(call.kv, tile, from, to, next_k + fetched / kLanes * width);
+  weigh_tile(call.kv, tile, from, to, {next_k, last && call.next_k ? block_bytes : 0});
   int64_t d = 0;
   for (; d + Chunks * kLanes <= width; d += Chunks * kLanes, next_k += Chunks * fetched)
     mix_tile<Chunks>(v, width, tile, from, end, next_k, d, head_dim);
