@@ -60,7 +60,8 @@ _WAIT_S = 0.1  # longest wait in C++ at once, so that Ctrl-C is noticed
 # A step reads all weights once and each text's keys and values: more texts share the weights, fewer stay in cache.
 # From 8 MB of weights to 52, the quickest number of texts was one for about 1.5 MB (docs/ENGINE.md).
 _WEIGHTS_PER_SLOT_BYTES = 1_500_000
-_FEWEST_SLOTS, _MOST_SLOTS = 8, 32
+_FEWEST_SLOTS, _MOST_SLOTS = 8, 32  # of each thread
+_MOST_SLOTS_OF_A_REPLICA = 1024  # a bound on address space, whatever the number of threads (chosen)
 _BYTE_VOCABULARY = 256
 
 
@@ -87,14 +88,15 @@ def load_engine(
     count = replicas if replicas is not None else max(1, _cores() // max(threads, 1))
     with _translated(path):
         model = _native.load_model(os.fspath(path), isa=isa, threads=min(_allowed(), 8))
-        slots = max_batch if max_batch is not None else _default_slots(model.weights_bytes) * max(threads, 1)
+        slots = max_batch if max_batch is not None else _default_slots(model.weights_bytes, threads)
         native = _native.Engine(model, replicas=count, threads_per_replica=threads, max_batch=slots)
     return Engine(model, native, count, threads, slots)
 
 
-def _default_slots(weights_bytes: int) -> int:
-    wanted = weights_bytes // _WEIGHTS_PER_SLOT_BYTES // 4 * 4  # whole tiles of rows
-    return min(max(wanted, _FEWEST_SLOTS), _MOST_SLOTS)
+def _default_slots(weights_bytes: int, threads: int) -> int:
+    wanted = weights_bytes // _WEIGHTS_PER_SLOT_BYTES // 4 * 4  # in fours (chosen)
+    of_a_thread = min(max(wanted, _FEWEST_SLOTS), _MOST_SLOTS)
+    return min(of_a_thread * max(threads, 1), _MOST_SLOTS_OF_A_REPLICA)
 
 
 class Engine:

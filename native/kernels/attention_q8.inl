@@ -81,8 +81,7 @@ struct IntegerWeights {
   float scale;           // of the mixed sums
 };
 
-// Replaces scores by exp(score - max) times each position's value scale; returns what integer weights are made from.
-struct WeightSums {
+struct WeightSums {  // what integer weights are made from
   float largest, total;  // of the weights
   float sum;             // of the exponentials alone
 };
@@ -92,6 +91,7 @@ struct Ahead {  // what is fetched during each block of positions
   int64_t block_bytes;
 };
 
+// Replaces scores by exp(score - max) times each position's value scale.
 TINYLM_INLINE WeightSums weigh_values(const KvView& kv, int64_t begin, int64_t end, float top_score, Ahead ahead, float* scores) {
   const int64_t block_bytes = key_block_bytes(KvType::q8, kv.head_dim), from = begin / kPositionBlock * kPositionBlock;
   const uint8_t* value_scales = static_cast<const uint8_t*>(kv.k) + kPositionBlock * 4;

@@ -224,6 +224,8 @@ def test_refusals_are_named(tmp_path: Any, build_model: Any) -> None:
         load_engine(path, max_batch=0)
     with pytest.raises(EngineError, match="replicas is -1"):
         load_engine(path, replicas=-1)
+    with pytest.raises(EngineError, match="threads_per_replica is 4611686018427387904"):
+        load_engine(path, threads_per_replica=1 << 62)
     with pytest.raises(DataError, match="No such file"):
         load_engine(tmp_path / "absent")
     with pytest.raises(DataError, match="directory"):
