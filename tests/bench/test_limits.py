@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from tinylm.bench.limits import measure_limits, stored_limits
-from tinylm.bench.models import lookup_bytes
+from tinylm.bench.limits import measure_limits, store_limits, stored_limits
+from tinylm.bench.models import lookup_bytes, macs_of_work, weights_bytes
 from tinylm.presets import PRESETS
+from tinylm.weights import random_weights
 
 
 def test_limit_is_the_tighter_of_arithmetic_and_reading(tmp_path: Path) -> None:
     assert stored_limits(tmp_path) is None
-    measure_limits(tmp_path, lambda kind, threads, _: threads * {"int8": 2e11}.get(kind, 1e11), lambda *_: 5e10)
+    measured = measure_limits(lambda kind, threads, _: threads * {"int8": 2e11}.get(kind, 1e11), lambda *_: 5e10)
+    store_limits(tmp_path, measured)
     limits = stored_limits(tmp_path)
     assert limits is not None
     shape = {"macs_per_token": 20_000_000, "weights_bytes": 20_000_000, "precision": "int8", "threads": 1}
@@ -26,3 +28,19 @@ def test_lookup_tables_are_not_read_whole() -> None:
     assert lookup_bytes(PRESETS["story"], "int8") == 0
     assert lookup_bytes(PRESETS["story-tables"], "int8") == (16_384 + 2048 + 5 + 4 * 2048) * 128
     assert lookup_bytes(PRESETS["story-tables"], "bf16") == 2 * lookup_bytes(PRESETS["story-tables"], "int4")
+
+
+def test_the_highest_of_two_measurements_is_the_limit() -> None:
+    quiet = measure_limits(lambda *_: 2e11, lambda *_: 5e10)
+    busy = measure_limits(lambda *_: 1e11, lambda size, *_: 4e10 if size > 1 << 20 else 9e10)
+    assert quiet.highest(busy) == busy.highest(quiet)
+    assert quiet.highest(busy).macs_per_s == quiet.macs_per_s
+    assert set(quiet.highest(busy).read_bytes_per_s[1].values()) == {5e10, 9e10}
+
+
+def test_every_matrix_is_multiplied_once_for_a_token() -> None:
+    config = PRESETS["llama-8m"]
+    matrices = [array for array in random_weights(config, seed=0).values() if array.ndim == 2]
+    one = macs_of_work(config, positions=1, logits=1)
+    assert one == sum(array.size for array in matrices) == weights_bytes(config, "int8")
+    assert macs_of_work(config, positions=200, logits=1) == 200 * one - 199 * config.vocab_size * config.d_model

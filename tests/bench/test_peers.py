@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from tinylm.bench.limits import measure_limits
+from tinylm.bench.models import macs_of_work
 from tinylm.bench.peers import run as peers
 from tinylm.bench.peers.engines import Engine, convert
 from tinylm.bench.store import read_run
 from tinylm.errors import StageError
+from tinylm.presets import preset
 from tinylm.progress import NullProgress
 
 PRESET = "llama-8m"
@@ -36,7 +39,7 @@ def measure(monkeypatch: pytest.MonkeyPatch) -> Callable[[Iterator[Any]], None]:
     return answer_with
 
 
-def compare(folder: Path, rounds: int) -> dict[str, Any]:
+def compare(folder: Path, rounds: int, **options: Any) -> dict[str, Any]:
     return peers.run_peers(
         folder / "models",
         folder / "env",
@@ -45,6 +48,7 @@ def compare(folder: Path, rounds: int) -> dict[str, Any]:
         presets=[PRESET],
         rounds=rounds,
         workloads=WORKLOADS,
+        **options,
     )
 
 
@@ -94,3 +98,25 @@ def test_no_figure_without_our_own_engine(measure: Callable[..., None], tmp_path
     measure(iter(lambda: {"error": "no such file"}, None))
     with pytest.raises(StageError, match="no such file"):
         compare(tmp_path, rounds=1)
+
+
+def test_figures_read_as_shares_of_the_highest_limits(measure: Callable[..., None], tmp_path: Path) -> None:
+    """Arithmetic is the limit here: 400 tokens/s of what the quicker of two rounds' measurements allows."""
+    measure(iter(lambda: ANSWER, None))
+    measured = (measure_limits(lambda *_, peak=peak: peak, lambda *_: 1e15) for peak in (2e12, 1e12))
+    compare(
+        tmp_path,
+        rounds=2,
+        measure_limits=lambda: next(measured),
+    )
+    run = read_run(tmp_path / "run")
+    assert set(run.facts["limits"]["macs_per_s"]["1"].values()) == {2e12}
+    config = preset(PRESET)
+    macs = macs_of_work(config, positions=8 + 199, logits=200) / 200
+    for cell in run.cells:
+        if cell["status"] == "ok":
+            assert cell["limit_tokens_per_s"] == pytest.approx(2e12 / macs)
+            assert cell["limit_share"] == pytest.approx(400 * macs / 2e12)
+            assert cell["gmac_per_s"] == pytest.approx(400 * macs / 1e9)
+        else:
+            assert cell["limit_share"] is None

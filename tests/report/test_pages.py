@@ -19,6 +19,7 @@ import pytest
 
 from tinylm.bench import compare
 from tinylm.bench.compare import compare_runs
+from tinylm.bench.limits import measure_limits
 from tinylm.bench.store import Row, Run, read_run, write_run
 from tinylm.errors import DataError
 from tinylm.report import Story, render_index, render_peers, render_report, render_stories, render_training
@@ -196,11 +197,13 @@ def test_other_engines_have_a_page_of_their_own(tmp_path: Path) -> None:
     rows: list[Row] = []
     for engine, speed in (("tinylm", 300.0), ("llama.cpp", 100.0), ("tinylm-int4", 400.0), ("llama.cpp-q4_0", 200.0)):
         for repeat in range(2):
-            rows.append(_peer_row(engine, repeat) | {"tokens_per_s": speed * (1 + repeat / 100)})
+            rates = {"tokens_per_s": speed * (1 + repeat / 100), "limit_tokens_per_s": 404.0}
+            rows.append(_peer_row(engine, repeat) | rates)
     rows.append(_peer_row("openvino", 0) | {"status": "failed", "error": "not installed"})
     facts = {"run_id": "20260101T000000Z-peers", "created_at": "2026-01-01T00:00:00+00:00", "question": "How fast?"}
     facts |= {"settings": {"rounds": 2}, "models": [{"name": "m", "precision": "int8"}], "version": "0"}
     facts |= {"machine": {"cpu": "chip", "usable_cores": 2}}
+    facts |= {"limits": measure_limits(lambda *_: 1e12, lambda *_: 1e11).model_dump(mode="json")}
     (tmp_path / "run").mkdir()
     write_run(tmp_path / "run", facts, rows, {}, {})
     render_peers(tmp_path / "run", tmp_path / "run" / "peers.html")
@@ -208,6 +211,8 @@ def test_other_engines_have_a_page_of_their_own(tmp_path: Path) -> None:
     assert "3.00× (" in text
     assert "2.00× (" in text  # four bits against four bits
     assert "not installed" in text
+    assert "75\u00a0% of the limit" in text
+    assert "read 8 MB each" in text
     index = render_index(tmp_path).read_text(encoding="utf-8")
     assert "run/peers.html" in index
     assert "No benchmark has been published" in index

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tinylm.bench.machine import machine_facts, machine_key
 from tinylm.config import Config
 
-__all__ = ["MachineLimits", "measure_limits", "stored_limits"]
+__all__ = ["MachineLimits", "measure_limits", "store_limits", "stored_limits"]
 
 _ARITHMETIC = ("int8", "bf16", "f32")
 _WORKING_SETS = tuple(mb << 20 for mb in (1, 8, 24, 60, 200))
 _SECONDS = 0.5
 _OPERANDS = {"int8": "int8", "int4": "int8", "bf16": "bf16", "f32": "f32"}
 
+_Key = TypeVar("_Key")
 MeasureMacs = Callable[[str, int, float], float]
 MeasureRead = Callable[[int, int, float], float]
 
@@ -29,7 +30,7 @@ class MachineLimits(Config):
     read_bytes_per_s: dict[int, dict[int, float]]
 
     def tokens_per_s(
-        self, *, macs_per_token: int, weights_bytes: int, precision: str, threads: int, rows: int
+        self, *, macs_per_token: float, weights_bytes: int, precision: str, threads: int, rows: int
     ) -> float:
         """Return the most tokens per second that arithmetic and reading the weights allow.
 
@@ -41,24 +42,39 @@ class MachineLimits(Config):
         fitting = min((size for size in reads if size * used >= weights_bytes), default=max(reads))
         return min(arithmetic, rows * reads[fitting] / max(1, weights_bytes))
 
+    def highest(self, other: MachineLimits) -> MachineLimits:
+        """Return each rate as the higher of two measurements: what others took of the machine was no limit of it."""
+        return MachineLimits(
+            machine=self.machine,
+            macs_per_s=_highest(self.macs_per_s, other.macs_per_s),
+            read_bytes_per_s=_highest(self.read_bytes_per_s, other.read_bytes_per_s),
+        )
 
-def measure_limits(folder: Path, measure_macs: MeasureMacs, measure_read: MeasureRead) -> MachineLimits:
-    """Measure the limits with 1 thread and with all cores, store them in `folder` under the machine's name.
+
+def _highest(one: dict[int, dict[_Key, float]], other: dict[int, dict[_Key, float]]) -> dict[int, dict[_Key, float]]:
+    return {n: {key: max(rate, other[n][key]) for key, rate in rates.items()} for n, rates in one.items()}
+
+
+def measure_limits(measure_macs: MeasureMacs, measure_read: MeasureRead) -> MachineLimits:
+    """Measure the limits with 1 thread and with all cores; takes some 8 s.
 
     Args: measure_macs: (type, threads, seconds) to multiply-accumulates per second.
           measure_read: (working set per thread in bytes, threads, seconds) to bytes per second.
     """
     counts = sorted({1, int(machine_facts()["usable_cores"])})
-    limits = MachineLimits(
+    return MachineLimits(
         machine=machine_key(),
         macs_per_s={n: {kind: measure_macs(kind, n, _SECONDS) for kind in _ARITHMETIC} for n in counts},
         read_bytes_per_s={n: {size: measure_read(size, n, _SECONDS) for size in _WORKING_SETS} for n in counts},
     )
+
+
+def store_limits(folder: Path, limits: MachineLimits) -> None:
+    """Keep `limits` in `folder` under the machine's name, for `stored_limits`."""
     folder.mkdir(parents=True, exist_ok=True)
     temporary = _path(folder).with_suffix(".tmp")
     temporary.write_text(limits.model_dump_json(indent=1) + "\n")
     temporary.replace(_path(folder))
-    return limits
 
 
 def stored_limits(folder: Path) -> MachineLimits | None:

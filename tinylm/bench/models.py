@@ -12,22 +12,35 @@ from tinylm.config import ModelConfig, Precision
 from tinylm.modelfile import read_model
 from tinylm.weights import LOOKUP_TABLES, weight_shapes
 
-__all__ = ["describe_model", "lookup_bytes", "macs_per_token"]
+__all__ = ["describe_model", "lookup_bytes", "macs_of_work", "macs_per_token", "weights_bytes"]
+
+_BYTES: dict[Precision, float] = {"f32": 4, "bf16": 2, "int8": 1, "int4": 0.5}
+_TABLE_BYTES: dict[Precision, int] = {"f32": 4, "bf16": 2, "int8": 1, "int4": 1}
 
 
 def macs_per_token(config: ModelConfig) -> int:
     """Return the multiply-accumulates with weights that one token costs; attention over the past is not counted."""
+    return macs_of_work(config, positions=1, logits=1)
+
+
+def macs_of_work(config: ModelConfig, *, positions: int, logits: int) -> int:
+    """Return the multiply-accumulates with weights of `positions` tokens, `logits` of which go through the head."""
     c, d = config.d_model, config.head_width
     attention = 2 * c * d * config.n_heads + 2 * c * d * config.n_kv_heads
     feed_forward = (3 if config.activation == "swiglu" else 2) * c * config.d_ff
-    return config.n_layers * (attention + feed_forward) + config.vocab_size * c
+    return positions * config.n_layers * (attention + feed_forward) + logits * config.vocab_size * c
+
+
+def weights_bytes(config: ModelConfig, precision: Precision) -> int:
+    """Return the bytes of weights that a step multiplies with, scales aside."""
+    return int(macs_per_token(config) * _BYTES[precision])
 
 
 def lookup_bytes(config: ModelConfig, precision: Precision) -> int:
     """Return the bytes of the tables of which a token reads only a few rows, so that no step reads them whole."""
     shapes = weight_shapes(config).items()
     tables = sum(math.prod(shape) for name, shape in shapes if name.startswith(LOOKUP_TABLES))
-    return tables * {"f32": 4, "bf16": 2, "int8": 1, "int4": 1}[precision]
+    return tables * _TABLE_BYTES[precision]
 
 
 def describe_model(path: Path) -> dict[str, Any]:

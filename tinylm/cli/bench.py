@@ -88,11 +88,12 @@ def find_highest_rate(
 @group.command("limits")
 def bench_limits(artifacts: ArtifactsDir = Path("artifacts"), json_output: Json = False) -> None:
     """Measure what this machine can do at most; later sweeps show their speed as a share of it."""
-    from tinylm.bench.limits import measure_limits
+    from tinylm.bench.limits import measure_limits, store_limits
     from tinylm.machine import measure_macs, measure_read
 
     out = Output(json_output)
-    limits = measure_limits(artifacts, measure_macs, measure_read)
+    limits = measure_limits(measure_macs, measure_read)
+    store_limits(artifacts, limits)
     for threads, peaks in limits.macs_per_s.items():
         for kind, rate in peaks.items():
             out.line(f"{threads} threads  {kind:<6} {rate / 1e9:8.1f} GMAC/s")
@@ -144,7 +145,9 @@ def bench_peers(
     json_output: Json = False,
 ) -> None:
     """Run the same models and workloads in this engine and in others, in interleaved rounds."""
+    from tinylm.bench.limits import measure_limits
     from tinylm.bench.peers.run import PEER_PRESETS, run_peers
+    from tinylm.machine import measure_macs, measure_read
     from tinylm.progress import terminal_progress
     from tinylm.report import render_index, render_peers
 
@@ -154,7 +157,13 @@ def bench_peers(
     page = folder / "peers.html"
     try:
         told = run_peers(
-            work_dir, environment, folder, terminal_progress(), presets=preset or PEER_PRESETS, rounds=rounds
+            work_dir,
+            environment,
+            folder,
+            terminal_progress(),
+            presets=preset or PEER_PRESETS,
+            rounds=rounds,
+            measure_limits=lambda: measure_limits(measure_macs, measure_read),
         )
     finally:
         if (folder / "run.json").exists():  # of a stopped run, the rounds that are whole

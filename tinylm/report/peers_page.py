@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tinylm.bench.compare import bootstrap_ratio
+from tinylm.bench.limits import MachineLimits
 from tinylm.bench.store import Row, Run, read_run
 from tinylm.report.figure import Figure, figure
 from tinylm.report.page import write_page
@@ -30,6 +31,12 @@ class _Line:
     peak_rss_bytes: float
     ratio: str
     rounds: int
+    limit_tokens_per_s: float | None = None
+
+    @property
+    def limit_share(self) -> float | None:
+        """Tokens per second over what the machine's limits allow at the engine's precision."""
+        return self.tokens_per_s / self.limit_tokens_per_s if self.limit_tokens_per_s else None
 
 
 def render_peers(run_dir: Path, out_html: Path) -> None:
@@ -49,7 +56,8 @@ def render_peers(run_dir: Path, out_html: Path) -> None:
         tables=tables,
         figures=[_bars(point, lines) for point, lines in tables if lines],
         failures=sorted(failures),
-        verdicts=[(point, _verdict(lines)) for point, lines in tables if lines],
+        verdicts=[(point, _verdict(lines), _own_share(lines)) for point, lines in tables if lines],
+        limits=MachineLimits.model_validate(run.facts["limits"]) if "limits" in run.facts else None,
     )
 
 
@@ -74,6 +82,7 @@ def _line(engine: str, cells: list[Row], own: list[Row]) -> _Line:
     def median(name: str) -> float:
         return statistics.median(float(cell[name]) for cell in cells)
 
+    known = all(cell.get("limit_tokens_per_s") for cell in cells)  # reports of older runs have none
     return _Line(
         engine,
         median("tokens_per_s"),
@@ -82,6 +91,7 @@ def _line(engine: str, cells: list[Row], own: list[Row]) -> _Line:
         median("peak_rss_bytes"),
         "" if _is_own(engine) else _ratio(cells, own),
         len(cells),
+        median("limit_tokens_per_s") if known else None,
     )
 
 
@@ -103,6 +113,11 @@ def _verdict(lines: list[_Line]) -> str:
     return "; ".join(f"{line.ratio} {line.engine}" for line in best + four_bits)
 
 
+def _own_share(lines: list[_Line]) -> float | None:
+    """Return TinyLM's share of the machine's int8 limit."""
+    return next((line.limit_share for line in lines if line.engine == _OWN), None)
+
+
 def _bars(point: str, lines: list[_Line]) -> Figure:
     top = max(line.tokens_per_s for line in lines) * 1.12
 
@@ -121,6 +136,17 @@ def _bars(point: str, lines: list[_Line]) -> Figure:
         point,
         draw,
         alt=f"{point}: " + ", ".join(f"{line.engine} {count_text(line.tokens_per_s)} tokens/s" for line in lines),
-        columns=("engine", "tokens_per_s", "seconds", "first_token_from_start_s", "peak_rss_bytes", "rounds"),
-        rows=[(x.engine, x.tokens_per_s, x.seconds, x.start_s, x.peak_rss_bytes, x.rounds) for x in lines],
+        columns=(
+            "engine",
+            "tokens_per_s",
+            "seconds",
+            "first_token_from_start_s",
+            "peak_rss_bytes",
+            "limit_tokens_per_s",
+            "rounds",
+        ),
+        rows=[
+            (x.engine, x.tokens_per_s, x.seconds, x.start_s, x.peak_rss_bytes, x.limit_tokens_per_s, x.rounds)
+            for x in lines
+        ],
     )

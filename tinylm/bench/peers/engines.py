@@ -7,6 +7,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from tinylm.config import Precision
+
 __all__ = ["ENGINES", "Engine", "convert"]
 
 _CONVERSION_LIMIT_S = 1800
@@ -16,7 +18,10 @@ _ADAPTERS = Path(__file__).parent / "adapters"
 
 @dataclass(frozen=True)
 class Engine:
-    """One engine. `command` converts the Hugging Face folder `hf`; empty where the source is used as it is."""
+    """One engine. `command` converts the Hugging Face folder `hf`; empty where the source is used as it is.
+
+    `precision` says by which of the machine's limits the engine is judged.
+    """
 
     name: str
     label: str
@@ -25,6 +30,7 @@ class Engine:
     command: tuple[str, ...] = ()
     own: bool = False
     workloads: tuple[str, ...] = ()
+    precision: Precision = "int8"
 
     def runs(self, workload: str) -> bool:
         """Return whether the engine is measured on `workload`: `workloads` names the only ones, if any."""
@@ -38,9 +44,24 @@ class Engine:
 
 ENGINES = (
     Engine("tinylm", "TinyLM int8", "run_native.py", "tinylm-int8.safetensors", own=True),
-    Engine("tinylm-int4", "TinyLM int4", "run_native.py", "tinylm-int4.safetensors", own=True, workloads=_ONE_STREAM),
+    Engine(
+        "tinylm-int4",
+        "TinyLM int4",
+        "run_native.py",
+        "tinylm-int4.safetensors",
+        own=True,
+        workloads=_ONE_STREAM,
+        precision="int4",
+    ),
     Engine("llama.cpp", "llama.cpp Q8_0", "run_llama_cpp.py", "model-q8_0.gguf"),
-    Engine("llama.cpp-q4_0", "llama.cpp Q4_0", "run_llama_cpp.py", "model-q4_0.gguf", workloads=_ONE_STREAM),
+    Engine(
+        "llama.cpp-q4_0",
+        "llama.cpp Q4_0",
+        "run_llama_cpp.py",
+        "model-q4_0.gguf",
+        workloads=_ONE_STREAM,
+        precision="int4",
+    ),
     Engine(
         "ctranslate2",
         "CTranslate2 int8",
@@ -72,8 +93,9 @@ ENGINES = (
         "run_onnx_genai.py",
         "ort-int4",
         ("python", "-m", "onnxruntime_genai.models.builder", "-i", "hf", "-o", "ort-int4", "-p", "int4", "-e", "cpu"),
+        precision="int4",
     ),
-    Engine("transformers", "transformers bf16 or f32", "run_transformers.py", "hf"),
+    Engine("transformers", "transformers bf16 or f32", "run_transformers.py", "hf", precision="bf16"),
 )
 
 

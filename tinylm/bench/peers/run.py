@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 
 import tinylm
+from tinylm.bench.limits import MachineLimits
 from tinylm.bench.machine import machine_facts
+from tinylm.bench.models import weights_bytes
 from tinylm.bench.peers.engines import ENGINES, Engine, convert
 from tinylm.bench.peers.models import make_sources
 from tinylm.bench.peers.workloads import WORKLOADS, Workload
@@ -51,11 +53,13 @@ def run_peers(
     workloads: Sequence[Workload] = WORKLOADS,
     seed: int = 0,
     context: Mapping[str, Any] | None = None,
+    measure_limits: Callable[[], MachineLimits] | None = None,
 ) -> dict[str, Any]:
     """Convert each preset for each engine, run the workloads in rounds, write the tables to `out_dir` after each.
 
     Args: work_dir: where converted models are kept for the next time.
           peers_env: the peers' virtual environment.
+          measure_limits: measures the machine, once per round; the highest rates are the limits of all rounds.
     Returns: run_id, cells, and for each engine that is missing somewhere the reason.
     Raises: StageError if not even TinyLM's own engine ran.
     """
@@ -64,16 +68,22 @@ def run_peers(
     rng = np.random.Generator(np.random.Philox(seed))
     facts = _facts(presets, rounds, seed, context or {})
     out_dir.mkdir(parents=True, exist_ok=True)
-    rows: list[Row] = []
+    cells: list[tuple[_Case, Row]] = []
+    limits: MachineLimits | None = None
     with progress.task("peers", total=rounds * len(_plan(presets, workloads, 0)), unit="cells") as task:
         for repeat in range(rounds):
+            if measure_limits:
+                limits = measure_limits() if limits is None else limits.highest(measure_limits())
             plan = _plan(presets, workloads, repeat)
             for i in rng.permutation(len(plan)).tolist():
                 case = plan[i]
                 problem = problems.get((case.engine.name, case.preset))
                 result = {"error": problem} if problem else _measure(case, work_dir, peers_env)
-                rows.append(_row(case, len(rows), result))
-                task.update(len(rows))
+                cells.append((case, _row(case, len(cells), result)))
+                task.update(len(cells))
+            if limits:
+                facts["limits"] = limits.model_dump(mode="json")
+            rows = [row | _share(case, row, limits) for case, row in cells]
             write_run(out_dir, facts, rows, {}, {})  # whole rounds only: a stopped run compares like with like
     if not any(row["backend"] == "tinylm" and row["status"] == "ok" for row in rows):
         raise StageError(f"peers: the native engine did not run: {rows[0]['error']}")
@@ -161,6 +171,7 @@ def _row(case: _Case, position: int, result: Mapping[str, Any]) -> Row:
         "flags": [],
         "backend": case.engine.name,
         "model": case.preset,
+        "precision": case.engine.precision,
         "threads": workload.threads,
         "replicas": 1,
         "load": workload.name,
@@ -176,6 +187,26 @@ def _row(case: _Case, position: int, result: Mapping[str, Any]) -> Row:
         "load_s": result["load_s"],
         "start_s": result["start_s"],
         "peak_rss_bytes": result["peak_rss_bytes"],
+    }
+
+
+def _share(case: _Case, row: Row, limits: MachineLimits | None) -> Row:
+    """Return how near a measured row came to what the machine allows; nothing where either is not known."""
+    if limits is None or row["status"] != "ok":
+        return {}
+    workload, config = case.workload, preset(case.preset)
+    macs_per_token = workload.macs(config, case.repeat) / (workload.prompts * workload.new_tokens)
+    most = limits.tokens_per_s(
+        macs_per_token=macs_per_token,
+        weights_bytes=weights_bytes(config, case.engine.precision),
+        precision=case.engine.precision,
+        threads=workload.threads,
+        rows=workload.prompts if workload.bulk else 1,
+    )
+    return {
+        "gmac_per_s": row["tokens_per_s"] * macs_per_token / 1e9,
+        "limit_tokens_per_s": most,
+        "limit_share": row["tokens_per_s"] / most,
     }
 
 

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tinylm.bench.models import macs_of_work
+from tinylm.config import ModelConfig
+
 __all__ = ["WORKLOADS", "Workload"]
 
 _FIRST_WORD = 259  # token ids below are control tokens and bytes
@@ -30,6 +33,14 @@ class Workload:
         lengths = rng.integers(self.shortest, self.longest + 1, self.prompts)
         drawn: list[list[int]] = [rng.integers(_FIRST_WORD, vocab_size, length).tolist() for length in lengths]
         return drawn
+
+    def macs(self, config: ModelConfig, seed: int) -> int:
+        """Return the multiply-accumulates with weights of these prompts' reading and of every new token but the last.
+
+        The last token is drawn and never read; logits are needed of new tokens alone.
+        """
+        read = sum(map(len, self.token_ids(config.vocab_size, seed))) + self.prompts * (self.new_tokens - 1)
+        return macs_of_work(config, positions=read, logits=self.prompts * self.new_tokens)
 
 
 WORKLOADS = (
