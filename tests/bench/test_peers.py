@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+import io
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -120,3 +123,26 @@ def test_figures_read_as_shares_of_the_highest_limits(measure: Callable[..., Non
             assert cell["gmac_per_s"] == pytest.approx(400 * macs / 1e9)
         else:
             assert cell["limit_share"] is None
+
+
+@pytest.mark.parametrize("bulk", [True, False])
+def test_one_stream_is_one_prompt_after_another(
+    bulk: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Warm-up prompts are the measured ones backwards: none is found in a cache, and none is measured."""
+    monkeypatch.syspath_prepend(str(Path(peers.__file__).parent / "adapters"))
+    harness = importlib.import_module("harness")
+    job = {"prompts": [[1, 2], [3, 4], [5, 6]], "new_tokens": 50, "warmup_prompts": 2, "bulk": bulk}
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(job)))
+    calls: list[tuple[list[list[int]], int]] = []
+
+    def generate(prompts: list[list[int]], new_tokens: int) -> int:
+        calls.append((prompts, new_tokens))
+        return len(prompts) * new_tokens
+
+    harness.serve(lambda _: generate)
+    first = ([[2, 1]], 1)
+    at_once = [([[2, 1], [4, 3]], 16), ([[1, 2], [3, 4], [5, 6]], 50)]
+    in_turn = [([[2, 1]], 16), ([[4, 3]], 16), ([[1, 2]], 50), ([[3, 4]], 50), ([[5, 6]], 50)]
+    assert calls == [first, *(at_once if bulk else in_turn)]
+    assert json.loads(capsys.readouterr().out)["tokens"] == 150

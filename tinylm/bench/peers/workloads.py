@@ -16,7 +16,7 @@ _FIRST_WORD = 259  # token ids below are control tokens and bytes
 
 @dataclass(frozen=True)
 class Workload:
-    """One workload: how many prompts of which length, how many new tokens, side by side or not."""
+    """One workload: how many prompts of which length, how many new tokens; in bulk, or one prompt after another."""
 
     name: str
     label: str
@@ -44,8 +44,9 @@ class Workload:
 
 
 WORKLOADS = (
-    Workload("W1-1", "one stream, 200 tokens, 1 thread", 1, 8, 8, 200, False, 1),
-    Workload("W1-2", "one stream, 200 tokens, 2 threads", 1, 8, 8, 200, False, 2),
+    # Several prompts, as one takes a quick engine some 25 ms (W1) or 5 (W3), which a neighbour's burst can double.
+    Workload("W1-1", "one stream, 200 tokens, 1 thread", 4, 8, 8, 200, False, 1),
+    Workload("W1-2", "one stream, 200 tokens, 2 threads", 4, 8, 8, 200, False, 2),
     Workload("W2", "bulk, 256 prompts, 200 tokens each, 2 threads", 256, 4, 16, 200, True, 2),
-    Workload("W3", "prompt of 200 tokens to the first token, 2 threads", 1, 200, 200, 1, False, 2),
+    Workload("W3", "prompt of 200 tokens to the first token, 2 threads", 20, 200, 200, 1, False, 2),
 )

@@ -18,7 +18,8 @@ Generate = Callable[[Prompts, int], int]  # continues each prompt by exactly n t
 def serve(load: Callable[[dict[str, Any]], Generate]) -> None:
     """Load the engine, make one token, warm up, then time the workload.
 
-    The job: model (path), threads, prompts (token ids), new_tokens, bulk (whether prompts may run side by side).
+    The job: model (path), threads, prompts (token ids), new_tokens, bulk (all prompts at once, else one after another),
+    warmup_prompts (how many to warm up with).
     """
     job = json.loads(sys.stdin.read())
     begin_s = time.monotonic()
@@ -29,9 +30,11 @@ def serve(load: Callable[[dict[str, Any]], Generate]) -> None:
     others = [prompt[::-1] for prompt in prompts[: job["warmup_prompts"]]]
     generate(others[:1], 1)
     first_token_s = time.monotonic()
-    generate(others, min(job["new_tokens"], 16))
+    batches, warm_up = ([part] if job["bulk"] else [[prompt] for prompt in part] for part in (prompts, others))
+    for batch in warm_up:
+        generate(batch, min(job["new_tokens"], 16))
     timed_s = time.monotonic()
-    tokens = generate(prompts, job["new_tokens"])
+    tokens = sum(generate(batch, job["new_tokens"]) for batch in batches)
     seconds = time.monotonic() - timed_s
     result = {
         "tokens": tokens,
