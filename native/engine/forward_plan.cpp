@@ -10,6 +10,7 @@ namespace {
 constexpr int64_t kQueryTile = 16;      // prompt positions per attention call, so that threads share a long prompt
 constexpr int64_t kDividedRows = 12;    // rows per thread from which each thread takes its own rows through a layer
 constexpr int64_t kAttentionCost = 3;   // a multiply-accumulate in attention, against one in a product (measured)
+constexpr int64_t kRowTile = 8;         // rows that a product takes at once at most; a multiple of four
 
 }  // namespace
 
@@ -33,7 +34,8 @@ void Forward::plan(const std::vector<Segment>& segments) {
   extend_positions(end);
 }
 
-// Parts of about equal work. A part begins with a segment or with a block of positions, whose words one thread writes.
+// Parts as nearly equal in work as whole tiles of rows allow. A part begins with a segment or with a position that is a
+// multiple of four: the cache's values of four positions share words, and one thread writes them.
 void Forward::divide(const std::vector<Segment>& segments) {
   const int64_t rows = static_cast<int64_t>(rows_.size());
   const int64_t parts = rows >= kDividedRows * team_.size() ? team_.size() : 1;
@@ -43,12 +45,13 @@ void Forward::divide(const std::vector<Segment>& segments) {
   parts_[0].begin = 0;
   for (const Segment& s : segments)
     for (int64_t i = 0; i < s.count; ++i, ++r) {
-      const bool boundary = i == 0 || (s.first_position + i) % kernels::kPositionBlock == 0;
-      if (boundary && part + 1 < parts && done >= total * (part + 1) / parts) {
+      const int64_t next_cost = cost(rows_[static_cast<size_t>(r)]);
+      const bool boundary = i == 0 || (s.first_position + i) % kRowTile == 0;
+      if (boundary && part + 1 < parts && done + kRowTile / 2 * next_cost >= total * (part + 1) / parts) {
         parts_[static_cast<size_t>(part)].end = r;
         parts_[static_cast<size_t>(++part)].begin = r;
       }
-      done += cost(rows_[static_cast<size_t>(r)]);
+      done += next_cost;
     }
   parts_[static_cast<size_t>(part)].end = rows;
   parts_in_use_ = static_cast<size_t>(part) + 1;

@@ -42,6 +42,38 @@ TINYLM_INLINE void dot_sums(const uint8_t* w, int64_t block, Fetch fetch, const 
   }
 }
 
+// Writes whole blocks from registers; the general way, channel by channel at the end, takes several times the instructions.
+template <int Rows, int Blocks, bool Accumulate>
+TINYLM_INLINE void finish_tile(const Target& to, const I16* dots, int64_t r, int64_t n) {
+  I16 excess[Blocks];
+  F16 scales[Blocks], bias[Blocks];
+  TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) {
+    excess[b] = times_int(load_int(to.matrix.row_sums + n + b * kLanes), kOffset);
+    scales[b] = load(to.matrix.scales + n + b * kLanes);
+    bias[b] = load(to.matrix.bias + n + b * kLanes);
+  }
+  float* y = to.y + r * to.y_stride + n;
+  const uint8_t* row = to.row(r);
+  TINYLM_UNROLL for (int i = 0; i < Rows; ++i, y += to.y_stride, row += to.stride) {
+    const F16 row_scale = set1(row_header(row).scale);
+    TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) {
+      const F16 value = mul(mul(to_float(sub_int(dots[i * Blocks + b], excess[b])), scales[b]), row_scale);
+      const F16 v = add(value, bias[b]);
+      store(y + b * kLanes, Accumulate ? add(load(y + b * kLanes), v) : v);
+    }
+  }
+}
+
+template <int Rows, int Blocks>
+TINYLM_NOINLINE void finish_ragged_tile(const Target& to, const I16* dots, int64_t r, int64_t n, int64_t end) {
+  for (int b = 0; b < Blocks; ++b) {
+    const int64_t from = n + b * kLanes;
+    const I16 excess = times_int(load_int(to.matrix.row_sums + from), kOffset);
+    for (int i = 0; i < Rows; ++i)
+      finish_q8(to, sub_int(dots[i * Blocks + b], excess), r + i, from, from + kLanes < end ? from + kLanes : end);
+  }
+}
+
 template <int Rows, int Blocks>
 TINYLM_NOINLINE void dot_tile(const Target& to, const uint8_t* w, int64_t block, int64_t r, int64_t n, int64_t end) {
   I16 dots[Rows * Blocks];
@@ -49,12 +81,13 @@ TINYLM_NOINLINE void dot_tile(const Target& to, const uint8_t* w, int64_t block,
   // first of them does not wait for all (6 to 9 % of W2's products on AVX-512).
   const Fetch fetch{w + Blocks * block + Blocks * block * r / to.m, int64_t{Blocks} * 64 * Rows / to.m};
   dot_sums<Rows, Blocks>(w, block, fetch, to.bytes(r), to.stride, to.padded, dots);
-  for (int b = 0; b < Blocks; ++b) {
-    const int64_t from = n + b * kLanes;
-    const I16 excess = times_int(load_int(to.matrix.row_sums + from), kOffset);
-    for (int i = 0; i < Rows; ++i)
-      finish_q8(to, sub_int(dots[i * Blocks + b], excess), r + i, from, from + kLanes < end ? from + kLanes : end);
+  if (n + Blocks * kLanes > end) {
+    I16 stored[Rows * Blocks];
+    TINYLM_UNROLL for (int i = 0; i < Rows * Blocks; ++i) stored[i] = dots[i];
+    return finish_ragged_tile<Rows, Blocks>(to, stored, r, n, end);
   }
+  if (to.accumulate) finish_tile<Rows, Blocks, true>(to, dots, r, n);
+  else finish_tile<Rows, Blocks, false>(to, dots, r, n);
 }
 
 template <int Blocks>

@@ -54,6 +54,9 @@ inline std::vector<double> swiglu_gradient(const float* gate, const float* up, c
   return out;
 }
 
+// (1 + tanh(y)) / 2 as the logistic function of 2 y, since 1 + tanh cancels in the negative tail.
+inline double gelu_tanh(double v) { return v / (1 + std::exp(-1.5957691216057308 * v * (1 + 0.044715 * v * v))); }
+
 inline const std::vector<Elementwise>& elementwise_cases() {
   using T = const KernelTable&;
   using C = const float*;
@@ -73,9 +76,9 @@ inline const std::vector<Elementwise>& elementwise_cases() {
       {"gelu", 5e-6, 1e-30, [](T t, float* x, C, C, int64_t n) { t.activate(Activation::gelu, x, nullptr, n, x); },
        [](C x, C, C, int64_t n) { return each(x, n, [](double v) { return 0.5 * v * std::erfc(-v / std::sqrt(2.0)); }); }},
       {"gelu_tanh", 5e-7, 1.0, [](T t, float* x, C, C, int64_t n) { t.activate(Activation::gelu_tanh, x, nullptr, n, x); },
-       [](C x, C, C, int64_t n) {
-         return each(x, n, [](double v) { return 0.5 * v * (1 + std::tanh(0.7978845608028654 * v * (1 + 0.044715 * v * v))); });
-       }},
+       [](C x, C, C, int64_t n) { return each(x, n, gelu_tanh); }},
+      {"gelu_tanh, its tail", 1e-5, 1e-30, [](T t, float* x, C, C, int64_t n) { t.activate(Activation::gelu_tanh, x, nullptr, n, x); },
+       [](C x, C, C, int64_t n) { return each(x, n, gelu_tanh); }},
       {"relu2", 1e-7, 1e-30, [](T t, float* x, C, C, int64_t n) { t.activate(Activation::relu2, x, nullptr, n, x); },
        [](C x, C, C, int64_t n) { return each(x, n, [](double v) { return v > 0 ? v * v : 0; }); }},
       {"softcap", 3e-7, 1e-30, [](T t, float* x, C, C, int64_t n) { t.softcap(x, n, 3.0f); },
