@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tinylm.bench.limits import measure_limits, store_limits, stored_limits
+from tinylm.bench.limits import MachineLimits, measure_limits, store_limits, stored_limits
 from tinylm.bench.models import lookup_bytes, macs_of_work, weights_bytes
 from tinylm.presets import PRESETS
 from tinylm.weights import random_weights
@@ -28,6 +28,17 @@ def test_lookup_tables_are_not_read_whole() -> None:
     assert lookup_bytes(PRESETS["story"], "int8") == 0
     assert lookup_bytes(PRESETS["story-tables"], "int8") == (16_384 + 2048 + 5 + 4 * 2048) * 128
     assert lookup_bytes(PRESETS["story-tables"], "bf16") == 2 * lookup_bytes(PRESETS["story-tables"], "int4")
+
+
+def test_bandwidth_lies_between_those_of_the_next_working_sets() -> None:
+    """Two threads read 8 MB each of 16 MB of weights, 16 MB each of 32 MB: halfway from the set of 8 to that of 24."""
+    rates = {1 << 20: 9e10, 8 << 20: 8e10, 24 << 20: 4e10}
+    limits = MachineLimits(
+        machine="m", macs_per_s={n: {"int8": 1e15} for n in (1, 2)}, read_bytes_per_s=dict.fromkeys((1, 2), rates)
+    )
+    for size, rate in ((16 << 20, 8e10), (32 << 20, 6e10), (1 << 30, 4e10), (1 << 20, 9e10)):
+        most = limits.tokens_per_s(macs_per_token=1, weights_bytes=size, precision="int8", threads=2, rows=1)
+        assert most == pytest.approx(rate / size)
 
 
 def test_the_highest_of_two_measurements_is_the_limit() -> None:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from tinylm.bench.machine import machine_facts, machine_key
 from tinylm.config import Config
 
@@ -34,13 +36,15 @@ class MachineLimits(Config):
     ) -> float:
         """Return the most tokens per second that arithmetic and reading the weights allow.
 
+        Each thread reads its share of the weights, at a bandwidth between those of the working sets next to it.
+
         Args: rows: tokens of one step, among which one reading of the weights is shared.
         """
         used = max((count for count in self.macs_per_s if count <= threads), default=min(self.macs_per_s))
         arithmetic = self.macs_per_s[used][_OPERANDS[precision]] / macs_per_token
-        reads = self.read_bytes_per_s[used]
-        fitting = min((size for size in reads if size * used >= weights_bytes), default=max(reads))
-        return min(arithmetic, rows * reads[fitting] / max(1, weights_bytes))
+        sizes = sorted(reads := self.read_bytes_per_s[used])
+        bandwidth = float(np.interp(weights_bytes / used, sizes, [reads[size] for size in sizes]))
+        return min(arithmetic, rows * bandwidth / max(1, weights_bytes))
 
     def highest(self, other: MachineLimits) -> MachineLimits:
         """Return each rate as the higher of two measurements: what others took of the machine was no limit of it."""
