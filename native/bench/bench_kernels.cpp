@@ -175,6 +175,28 @@ void add_elementwise(const KernelTable& t, int64_t n) {
   add("rope 32s", [=] { table->rope(x, n / 32, 32, 32, x + n, x + 2 * n); });
 }
 
+void add_store(const KernelTable& t, KvType type, int64_t head_dim) {
+  constexpr int64_t kPositions = 256;
+  const KvView kv{type, head_dim, buffer(t.kv_bytes(type, kPositions, head_dim, false)), buffer(t.kv_bytes(type, kPositions, head_dim, true))};
+  auto* x = reinterpret_cast<float*>(buffer(static_cast<size_t>(2 * head_dim) * 4));
+  for (int64_t i = 0; i < 2 * head_dim; ++i) x[i] = uniform();
+  const KernelTable* table = &t;
+  cases.push_back({std::string(type == KvType::q8 ? "kv_store q8" : "kv_store bf16") + " D=" + std::to_string(head_dim), kPositions, "ns", [=] {
+    for (int64_t p = 0; p < kPositions; ++p) table->kv_store(kv, p, x, x + head_dim);
+  }});
+}
+
+void add_unpack(const KernelTable& t, WeightType type, int64_t k) {
+  constexpr int64_t kRows = 64;
+  uint8_t* packed = buffer(t.packed_bytes(type, kRows, k));
+  const Matrix w = t.matrix_view(type, kRows, k, packed);
+  auto* out = reinterpret_cast<float*>(buffer(static_cast<size_t>(k) * 4));
+  const KernelTable* table = &t;
+  cases.push_back({std::string("unpack_row ") + type_name(type) + " n=" + std::to_string(k), kRows, "ns", [=] {
+    for (int64_t row = 0; row < kRows; ++row) table->unpack_row(w, row, out);
+  }});
+}
+
 void add_sampling(const KernelTable& t, int64_t n) {
   auto* x = reinterpret_cast<float*>(buffer(static_cast<size_t>(n) * 4));
   for (int64_t i = 0; i < n; ++i) x[i] = 8 * uniform();
@@ -215,6 +237,9 @@ void add_all(const KernelTable& t) {
       add_decode(t, type, 64, 6, 8, slots, 512, 110);
     }
   for (const int64_t n : {192, 384, 1024}) add_elementwise(t, n);
+  for (const KvType type : {KvType::q8, KvType::bf16})
+    for (const int64_t head_dim : {32, 64}) add_store(t, type, head_dim);
+  for (const WeightType type : {WeightType::f32, WeightType::bf16, WeightType::q8, WeightType::q4}) add_unpack(t, type, 384);
   for (const int64_t n : {4096, 16000, 50257}) add_sampling(t, n);
 }
 

@@ -1,6 +1,7 @@
 #include "forward.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 #include "clock.h"
@@ -28,7 +29,7 @@ Forward::Forward(const Weights& weights, Team& team, KvCache& cache, int64_t max
       max_rows_(max_rows) {
   for (const kernels::Matrix* matrix : {&weights.layers[0].qkv, &weights.layers[0].wo, &weights.layers[0].up, &weights.layers[0].down})
     row_macs_ += matrix->n * matrix->k;
-  parts_.resize(static_cast<size_t>(team.size()));
+  for (Plan* plan : {&all_, &wanted_}) plan->parts.resize(static_cast<size_t>(team.size()));
   make_buffers();
   make_prepared_rows();
 }
@@ -77,7 +78,9 @@ size_t Forward::bytes() const {
 
 void Forward::run(const std::vector<Segment>& segments, LogitSink& sink) {
   sink_ = &sink;
-  plan(segments);
+  make_plan(segments, all_);
+  plan_ = &all_;
+  narrows_ = plan_last_layer(segments);
   auto job = [this](int thread) { work(thread); };
   team_.run(job);
 }
@@ -97,7 +100,7 @@ void Forward::over_rows(int thread, Body&& body) {
   if (divided()) {
     for (int64_t r = part_of(thread).begin; r < part_of(thread).end; ++r) body(r);
   } else {
-    over(static_cast<int64_t>(rows_.size()), body);
+    over(static_cast<int64_t>(plan_->rows.size()), body);
   }
 }
 
@@ -114,14 +117,17 @@ void Forward::over(int64_t count, Body&& body) {
 void Forward::work(int thread) {
   if (thread == 0) last_tick_ = ticks();
   embed(thread);
-  for (int64_t i = 0; i < config_.n_layers; ++i) layer(thread, i);
+  const int64_t last = config_.n_layers - 1;
+  for (int64_t i = 0; i < last; ++i) layer(thread, i);
+  if (narrows_) narrow(thread);
+  if (!plan_->rows.empty()) layer(thread, last);
   if (divided()) team_.meet();
-  if (!logit_rows_.empty()) head(thread);
+  if (!plan_->logit_rows.empty()) head(thread);
 }
 
 void Forward::embed(int thread) {
   over_rows(thread, [&](int64_t r) {
-    const Row& row = rows_[static_cast<size_t>(r)];
+    const Row& row = plan_->rows[static_cast<size_t>(r)];
     float* x = x_.row(r);
     table_.unpack_row(weights_.embeddings, *row.token, x);
     look_up(row, x, looked_up_.row(thread));
@@ -162,6 +168,27 @@ void Forward::layer(int thread, int64_t index) {
   multiply(thread, layer.wo, prepared, x_, true);
   lap(thread, StepPart::gemm);
   feed_forward(thread, layer, early);
+}
+
+// Of a row without logits the last layer need leave keys and values alone; the rows with logits then go through it by themselves.
+void Forward::narrow(int thread) {
+  const int64_t index = config_.n_layers - 1;
+  const LayerWeights& layer = weights_.layers[static_cast<size_t>(index)];
+  const uint8_t* prepared = prepare_normed(thread, layer.attn_norm, layer.qkv, 0);
+  lap(thread, StepPart::rest);
+  multiply(thread, layer.qkv, prepared, qkv_, false, weights_.k_row);
+  lap(thread, StepPart::gemm);
+  store(layer, index, thread);
+  team_.meet();
+  if (thread == 0) keep_wanted_rows();
+  team_.meet();
+  lap(thread, StepPart::attention);
+}
+
+void Forward::keep_wanted_rows() {
+  for (size_t i = 0; i < all_.logit_rows.size(); ++i)  // ascending, so none is overwritten before it has moved
+    std::memmove(x_.row(static_cast<int64_t>(i)), x_.row(all_.logit_rows[i]), static_cast<size_t>(config_.d_model) * sizeof(float));
+  plan_ = &wanted_;
 }
 
 void Forward::normalise(const NormWeights& norm, const float* x, float* y) const {
@@ -207,13 +234,16 @@ int64_t Forward::grain(int64_t channels) const {
   return kernels::round_up(std::max<int64_t>(channels / (4 * team_.size()), 1), 2 * kernels::kLanes);
 }
 
-void Forward::multiply(int thread, const kernels::Matrix& matrix, const uint8_t* prepared, const Buffer& to, bool accumulate) {
+void Forward::multiply(int thread, const kernels::Matrix& matrix, const uint8_t* prepared, const Buffer& to, bool accumulate,
+                       int64_t first_channel) {
   const Part& part = part_of(thread);
+  const int64_t channels = matrix.n - first_channel;
   const auto product = [&](int64_t begin, int64_t end) {
-    table_.matmul(matrix, prepared, part.end - part.begin, begin, end, to.row(part.begin), to.stride, accumulate);
+    table_.matmul(matrix, prepared, part.end - part.begin, first_channel + begin, first_channel + end, to.row(part.begin), to.stride,
+                  accumulate);
   };
-  if (divided()) product(0, matrix.n);
-  else team_.each(matrix.n, grain(matrix.n), product);
+  if (divided()) product(0, channels);
+  else team_.each(channels, grain(channels), product);
 }
 
 // A prompt of many tiles is stored before any of them is attended to; whatever fits one tile is stored just before it is
@@ -225,21 +255,36 @@ void Forward::mix(const LayerWeights& layer, int64_t index, int thread) {
       const Store& store = part.stores[static_cast<size_t>(i)];
       rotate_and_store(layer, index, store.kv_head, store.first_row, store.rows, thread);
     });
-  if (segment_divided_) team_.meet();
+  if (plan_->segment_divided) team_.meet();
+  const int64_t D = config_.head_dim, group = config_.n_heads / config_.n_kv_heads;
   const int64_t units = static_cast<int64_t>(part.units.size());
   over(units, [&](int64_t u) {
     const Unit& unit = part.units[static_cast<size_t>(u)];
     if (unit.stores) rotate_and_store(layer, index, unit.kv_head, unit.first_row, unit.rows, thread);
+    for (int64_t r = unit.first_row; r < unit.first_row + unit.rows; ++r)
+      rotate(layer.q_norm, qkv_.row(r) + unit.kv_head * group * D, group, plan_->rows[static_cast<size_t>(r)].position);
     attend(index, unit, u + 1 < units ? &unit + 1 : nullptr, thread);
+  });
+}
+
+// All rows' keys and values, without attention.
+void Forward::store(const LayerWeights& layer, int64_t index, int thread) {
+  const Part& part = part_of(thread);
+  over(static_cast<int64_t>(part.stores.size()), [&](int64_t i) {
+    const Store& each = part.stores[static_cast<size_t>(i)];
+    rotate_and_store(layer, index, each.kv_head, each.first_row, each.rows, thread);
+  });
+  over(static_cast<int64_t>(part.units.size()), [&](int64_t u) {
+    const Unit& unit = part.units[static_cast<size_t>(u)];
+    if (unit.stores) rotate_and_store(layer, index, unit.kv_head, unit.first_row, unit.rows, thread);
   });
 }
 
 void Forward::rotate_and_store(const LayerWeights& layer, int64_t index, int64_t kv_head, int64_t first_row, int64_t rows,
                                int thread) {
   for (int64_t row = first_row; row < first_row + rows; ++row) {
-    const Row& at = rows_[static_cast<size_t>(row)];
-    const int64_t D = config_.head_dim, group = config_.n_heads / config_.n_kv_heads;
-    float* q = qkv_.row(row) + kv_head * group * D;
+    const Row& at = plan_->rows[static_cast<size_t>(row)];
+    const int64_t D = config_.head_dim;
     float* k = qkv_.row(row) + weights_.k_row + kv_head * D;
     float* v = qkv_.row(row) + weights_.v_row + kv_head * D;
     if (config_.value_embeddings) {
@@ -247,18 +292,19 @@ void Forward::rotate_and_store(const LayerWeights& layer, int64_t index, int64_t
       table_.unpack_row(layer.value_embeddings, *at.token, looked_up);
       table_.add(v, looked_up + kv_head * D, D, v);
     }
-    if (config_.qk_norm) {
-      for (int64_t h = 0; h < group; ++h) table_.rmsnorm(q + h * D, layer.q_norm.weight, D, config_.norm_eps, q + h * D);
-      table_.rmsnorm(k, layer.k_norm.weight, D, config_.norm_eps, k);
-    }
-    if (config_.position == PositionKind::rope) {
-      const float* cos = reinterpret_cast<const float*>(positions_.data()) + at.position * config_.rotary_dim;
-      const float* sin = cos + config_.rotary_dim / 2;
-      table_.rope(q, group, D, config_.rotary_dim, cos, sin);
-      table_.rope(k, 1, D, config_.rotary_dim, cos, sin);
-    }
+    rotate(layer.k_norm, k, 1, at.position);
     table_.kv_store(cache_.view(at.slot, index, kv_head), at.position, k, v);
   }
+}
+
+// `heads` queries or keys that lie one after another.
+void Forward::rotate(const NormWeights& norm, float* x, int64_t heads, int64_t position) const {
+  const int64_t D = config_.head_dim;
+  if (config_.qk_norm)
+    for (int64_t h = 0; h < heads; ++h) table_.rmsnorm(x + h * D, norm.weight, D, config_.norm_eps, x + h * D);
+  if (config_.position != PositionKind::rope) return;
+  const float* cos = reinterpret_cast<const float*>(positions_.data()) + position * config_.rotary_dim;
+  table_.rope(x, heads, D, config_.rotary_dim, cos, cos + config_.rotary_dim / 2);
 }
 
 // `next`: the unit after this one, fetched meanwhile, or null.
@@ -315,13 +361,13 @@ void Forward::head(int thread) {
   const kernels::Matrix& matrix = weights_.head;
   const size_t row_bytes = table_.row_bytes(matrix.type, matrix.k);
   uint8_t* prepared = prepared_[0].data();
-  const int64_t V = config_.vocab_size, total = static_cast<int64_t>(logit_rows_.size());
+  const int64_t V = config_.vocab_size, total = static_cast<int64_t>(plan_->logit_rows.size());
   for (int64_t tile = 0; tile < total; tile += kLogitRows) {
     const int64_t rows = std::min(kLogitRows, total - tile);
     float* normed = normed_.row(thread);
     team_.each(rows, 1, [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) {
-        normalise(weights_.norm, x_.row(logit_rows_[static_cast<size_t>(tile + r)]), normed);
+        normalise(weights_.norm, x_.row(plan_->logit_rows[static_cast<size_t>(tile + r)]), normed);
         table_.prepare_row(matrix.type, normed, matrix.k, prepared + static_cast<size_t>(r) * row_bytes);
       }
     });

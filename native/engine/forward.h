@@ -61,6 +61,13 @@ class Forward {
     std::vector<Store> stores;
     std::vector<Unit> units;
   };
+  struct Plan {
+    std::vector<Row> rows;
+    std::vector<int64_t> logit_rows;
+    std::vector<Part> parts;  // one per thread
+    size_t parts_in_use = 1;
+    bool segment_divided = false;  // some segment's rows belong to two parts
+  };
   struct Buffer {
     Pages pages;
     int64_t stride = 0;  // floats per row
@@ -69,26 +76,32 @@ class Forward {
 
   void make_buffers();
   void make_prepared_rows();
-  void plan(const std::vector<Segment>& segments);
-  void divide(const std::vector<Segment>& segments);
-  void plan_attention(const Segment& segment, int64_t first_row);
+  bool plan_last_layer(const std::vector<Segment>& segments);
+  void make_plan(const std::vector<Segment>& segments, Plan& plan);
+  void divide(const std::vector<Segment>& segments, Plan& plan);
+  void plan_attention(const Segment& segment, int64_t first_row, Plan& plan);
   void extend_positions(int64_t end);
   void work(int thread);
   void embed(int thread);
   void look_up(const Row& row, float* x, float* looked_up);
   void layer(int thread, int64_t index);
+  void narrow(int thread);
+  void keep_wanted_rows();
   void mix(const LayerWeights& layer, int64_t index, int thread);
   void feed_forward(int thread, const LayerWeights& layer, const uint8_t* prepared);
   void head(int thread);
+  void store(const LayerWeights& layer, int64_t index, int thread);
   void rotate_and_store(const LayerWeights& layer, int64_t index, int64_t kv_head, int64_t first_row, int64_t rows,
                         int thread);
+  void rotate(const NormWeights& norm, float* x, int64_t heads, int64_t position) const;
   void attend(int64_t index, const Unit& unit, const Unit* next, int thread);
   const uint8_t* prepare_normed(int thread, const NormWeights& norm, const kernels::Matrix& matrix, size_t buffer);
   const uint8_t* prepare_plain(int thread, const Buffer& from, const kernels::Matrix& matrix);
   void normalise(const NormWeights& norm, const float* x, float* y) const;
-  void multiply(int thread, const kernels::Matrix& matrix, const uint8_t* prepared, const Buffer& to, bool accumulate);
-  const Part& part_of(int thread) const { return parts_[divided() ? static_cast<size_t>(thread) : 0]; }
-  bool divided() const { return parts_in_use_ > 1; }
+  void multiply(int thread, const kernels::Matrix& matrix, const uint8_t* prepared, const Buffer& to, bool accumulate,
+                int64_t first_channel = 0);
+  const Part& part_of(int thread) const { return plan_->parts[divided() ? static_cast<size_t>(thread) : 0]; }
+  bool divided() const { return plan_->parts_in_use > 1; }
   template <typename Body>
   void over_rows(int thread, Body&& body);
   template <typename Body>
@@ -100,7 +113,7 @@ class Forward {
            static_cast<size_t>(row - part.begin) * row_bytes;
   }
   uint8_t* own_row(int thread) const { return prepared_[2].data() + static_cast<size_t>(thread) * prepared_bytes_; }
-  bool alone() const { return rows_.size() == 1 && team_.size() > 1; }
+  bool alone() const { return plan_->rows.size() == 1 && team_.size() > 1; }
   void lap(int thread, StepPart part);
 
   const Weights& weights_;
@@ -111,12 +124,11 @@ class Forward {
   const int64_t max_rows_;
   LogitSink* sink_ = nullptr;
 
-  std::vector<Row> rows_;
-  std::vector<Part> parts_;  // one per thread
-  size_t parts_in_use_ = 1;
-  bool segment_divided_ = false;  // some segment's rows belong to two parts
-  int64_t row_macs_ = 0;          // multiply-accumulates of a row in the products of one layer
-  std::vector<int64_t> logit_rows_;
+  Plan all_, wanted_;  // all rows, and those with logits alone, for the last layer
+  const Plan* plan_ = &all_;
+  bool narrows_ = false;  // this step goes from all_ to wanted_
+  std::vector<Segment> wanted_segments_;
+  int64_t row_macs_ = 0;  // multiply-accumulates of a row in the products of one layer
 
   Buffer x_, qkv_, mixed_, up_, logits_, maxima_, normed_, looked_up_, scratch_;  // the last three: one row per thread
   std::array<Pages, 3> prepared_;  // 0, 1: shared rows; 2: one row per thread
