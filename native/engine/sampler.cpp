@@ -13,12 +13,19 @@ namespace {
 constexpr float kColdest = 1e-6f;  // colder is greedy: 1 / temperature must stay finite
 constexpr int64_t kBlock = kernels::kMaximaBlock;
 
+constexpr int64_t kRanked = 128;   // candidates up to which ranks are counted rather than sorted (chosen; even at some 400)
+constexpr int kBoundPasses = 12;
+
+// Integers in the order of the logits.
+int32_t order_key(float logit) {
+  int32_t bits;
+  std::memcpy(&bits, &logit, sizeof(bits));
+  return bits < 0 ? bits ^ 0x7fffffff : bits;
+}
+
 // A key whose order is: larger logit first, then smaller id (when sorted descending).
 uint64_t sort_key(float logit, int32_t id) {
-  uint32_t bits;
-  std::memcpy(&bits, &logit, sizeof(bits));
-  bits ^= bits >> 31 ? 0xffffffffu : 0x80000000u;
-  return static_cast<uint64_t>(bits) << 32 | static_cast<uint32_t>(~id);
+  return static_cast<uint64_t>(static_cast<uint32_t>(order_key(logit)) ^ 0x80000000u) << 32 | static_cast<uint32_t>(~id);
 }
 
 }  // namespace
@@ -64,10 +71,8 @@ int32_t Sampler::draw(const float* logits, const float* maxima, const SamplingOp
   return chosen_[static_cast<size_t>(kept.count - 1)];
 }
 
-float Sampler::maximum(const float* maxima) const {
-  float max = maxima[0];
-  for (int64_t b = 1; b < blocks_; ++b) max = maxima[b] > max ? maxima[b] : max;
-  return max;
+float Sampler::maximum(const float* maxima) {
+  return table_.block_max(maxima, blocks_, values_.data());
 }
 
 // CTRL (1909.05858): a token seen before has a positive logit divided and a negative one multiplied.
@@ -82,7 +87,7 @@ void Sampler::penalise(float* logits, float* maxima, float penalty, const std::v
   }
 }
 
-int32_t Sampler::greedy(const float* logits, const float* maxima) const {
+int32_t Sampler::greedy(const float* logits, const float* maxima) {
   const float max = maximum(maxima);
   for (int64_t b = 0; b < blocks_; ++b) {
     if (maxima[b] != max) continue;
@@ -96,14 +101,26 @@ int64_t Sampler::select(const float* logits, const float* maxima, float threshol
   return table_.select_at_least(logits, vocab_size_, maxima, threshold, chosen_.data(), vocab_size_);
 }
 
-// Candidates that contain the k likeliest: the k-th largest block maximum is a bound from below that usually leaves
-// about 1.5 k; with fewer blocks than k the bound is lowered until enough are found.
-int64_t Sampler::select_top(const float* logits, const float* maxima, int64_t k) {
-  std::copy(maxima, maxima + blocks_, values_.begin());
-  const auto last = values_.begin() + std::min(k, blocks_) - 1;
-  std::nth_element(values_.begin(), last, values_.begin() + blocks_, std::greater<float>());
-  float threshold = *last;
-  float step = (maximum(maxima) - threshold) * 0.5f + 0.5f;
+// A bound that k block maxima reach, or a few more, by halving the range between the least and the largest: each pass
+// counts them without a branch, and nth_element took 7 us for the 786 of V = 50,257.
+float Sampler::bound(const float* maxima, float max, int64_t k) const {
+  float low = max, high = max;
+  for (int64_t b = 0; b < blocks_; ++b) low = maxima[b] < low ? maxima[b] : low;
+  for (int pass = 0; pass < kBoundPasses; ++pass) {
+    const float middle = low + (high - low) * 0.5f;
+    int32_t count = 0;
+    for (int64_t b = 0; b < blocks_; ++b) count += maxima[b] >= middle;
+    (count >= k ? low : high) = middle;
+    if (count >= k && count <= k + k / 8) break;
+  }
+  return low;
+}
+
+// Candidates that contain the k likeliest: a bound that k block maxima reach usually leaves about 1.6 k; with fewer
+// blocks than k the bound is lowered until enough are found.
+int64_t Sampler::select_top(const float* logits, const float* maxima, float max, int64_t k) {
+  float threshold = bound(maxima, max, std::min(k, blocks_));
+  float step = (max - threshold) * 0.5f + 0.5f;
   int64_t count = select(logits, maxima, threshold);
   for (; count < k && step < 1e30f; step *= 2) {
     threshold -= step;
@@ -114,6 +131,30 @@ int64_t Sampler::select_top(const float* logits, const float* maxima, int64_t k)
 
 // Leaves the `keep` likeliest of chosen_[0 .. count) in order of likelihood.
 void Sampler::sort(const float* logits, int64_t count, int64_t keep) {
+  if (count <= kRanked) rank(logits, count, keep);
+  else sort_keys(logits, count, keep);
+  for (int64_t i = 0; i < keep; ++i) values_[static_cast<size_t>(i)] = logits[chosen_[static_cast<size_t>(i)]];
+}
+
+// Each candidate's place is the number of larger ones: few candidates' places are counted without a branch in a sixth of the
+// time that sorting takes. Among equals the smaller ids, which come first, take the first places.
+void Sampler::rank(const float* logits, int64_t count, int64_t keep) {
+  int32_t keys[kRanked], ids[kRanked], placed[kRanked];
+  for (int64_t i = 0; i < count; ++i) {
+    ids[i] = chosen_[static_cast<size_t>(i)];
+    keys[i] = order_key(logits[ids[i]]);
+    placed[i] = -1;
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    int32_t place = 0;
+    for (int64_t j = 0; j < count; ++j) place += keys[j] > keys[i];
+    while (placed[place] >= 0) ++place;
+    placed[place] = ids[i];
+  }
+  std::copy(placed, placed + keep, chosen_.begin());
+}
+
+void Sampler::sort_keys(const float* logits, int64_t count, int64_t keep) {
   const auto begin = keys_.begin(), end = begin + count, kept = begin + keep;
   for (int64_t i = 0; i < count; ++i) {
     const int32_t id = chosen_[static_cast<size_t>(i)];
@@ -121,11 +162,8 @@ void Sampler::sort(const float* logits, int64_t count, int64_t keep) {
   }
   if (keep < count) std::nth_element(begin, kept, end, std::greater<uint64_t>());
   std::sort(begin, kept, std::greater<uint64_t>());
-  for (int64_t i = 0; i < keep; ++i) {
-    const int32_t id = static_cast<int32_t>(~static_cast<uint32_t>(keys_[static_cast<size_t>(i)]));
-    chosen_[static_cast<size_t>(i)] = id;
-    values_[static_cast<size_t>(i)] = logits[id];
-  }
+  for (int64_t i = 0; i < keep; ++i)
+    chosen_[static_cast<size_t>(i)] = static_cast<int32_t>(~static_cast<uint32_t>(keys_[static_cast<size_t>(i)]));
 }
 
 void Sampler::weigh(int64_t count, float max, float inverse_temperature) {
@@ -145,7 +183,7 @@ Sampler::Kept Sampler::cut(int64_t count, double total, const SamplingOptions& o
 }
 
 Sampler::Kept Sampler::keep_top(const float* logits, const float* maxima, float max, const SamplingOptions& options) {
-  const int64_t found = select_top(logits, maxima, options.top_k), count = std::min(found, options.top_k);
+  const int64_t found = select_top(logits, maxima, max, options.top_k), count = std::min(found, options.top_k);
   sort(logits, found, count);
   weigh(count, max, 1.0f / options.temperature);
   double total = 0;
@@ -179,13 +217,13 @@ int32_t Sampler::draw_any(const float* logits, float max, const SamplingOptions&
   return static_cast<int32_t>(vocab_size_ - 1);
 }
 
-Sampler::Total Sampler::total(const float* logits, const float* maxima) const {
+Sampler::Total Sampler::total(const float* logits, const float* maxima) {
   const float max = maximum(maxima);
   const double sum = static_cast<double>(table_.sum_exp(logits, vocab_size_, max, 1.0f));
   return {static_cast<double>(max), kernels::natural_log(sum)};
 }
 
-float Sampler::log_prob(const float* logits, const float* maxima, int32_t token) const {
+float Sampler::log_prob(const float* logits, const float* maxima, int32_t token) {
   const Total all = total(logits, maxima);
   return static_cast<float>(static_cast<double>(logits[token]) - all.max - all.log_sum);
 }

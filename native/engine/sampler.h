@@ -21,7 +21,7 @@ class Sampler {
   int32_t choose(float* logits, float* maxima, const SamplingOptions& options, const std::vector<int32_t>& seen,
                  uint64_t position, float* log_prob);
   // Log-probability of `token` under the plain softmax of the logits.
-  float log_prob(const float* logits, const float* maxima, int32_t token) const;
+  float log_prob(const float* logits, const float* maxima, int32_t token);
 
  private:
   struct Kept {
@@ -33,14 +33,17 @@ class Sampler {
     double max, log_sum;  // of exp(logit - max)
   };
 
-  float maximum(const float* maxima) const;
-  Total total(const float* logits, const float* maxima) const;
+  float maximum(const float* maxima);
+  Total total(const float* logits, const float* maxima);
   int32_t draw(const float* logits, const float* maxima, const SamplingOptions& options, uint64_t position);
   void penalise(float* logits, float* maxima, float penalty, const std::vector<int32_t>& seen) const;
-  int32_t greedy(const float* logits, const float* maxima) const;
+  int32_t greedy(const float* logits, const float* maxima);
   int64_t select(const float* logits, const float* maxima, float threshold);
-  int64_t select_top(const float* logits, const float* maxima, int64_t k);
+  float bound(const float* maxima, float max, int64_t k) const;
+  int64_t select_top(const float* logits, const float* maxima, float max, int64_t k);
   void sort(const float* logits, int64_t count, int64_t keep);
+  void rank(const float* logits, int64_t count, int64_t keep);
+  void sort_keys(const float* logits, int64_t count, int64_t keep);
   void weigh(int64_t count, float max, float inverse_temperature);
   Kept cut(int64_t count, double total, const SamplingOptions& options) const;
   Kept keep_top(const float* logits, const float* maxima, float max, const SamplingOptions& options);

@@ -1,10 +1,13 @@
 // The engine without Python: built with sanitizers (make asan, tsan), it looks for races, leaks and bad accesses while
 // texts, cancels and failures cross each other. What the texts should be, the Python tests know.
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <locale>
 #include <map>
 #include <new>
+#include <numeric>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -15,6 +18,7 @@
 #include "errors.h"
 #include "json.h"
 #include "philox.h"
+#include "sampler.h"
 #include "tiny_model.h"
 
 using namespace tinylm;
@@ -22,6 +26,7 @@ using engine::Engine;
 using engine::Finish;
 using engine::Request;
 using engine::Result;
+using engine::SamplingOptions;
 
 namespace {
 
@@ -199,6 +204,42 @@ void test_philox() {
   CHECK(engine::philox({0x243f6a88u, 0x85a308d3u, 0x13198a2eu, 0x03707344u}, {0xa4093822u, 0x299f31d0u}) == pi);
 }
 
+// The token that top-k sampling must draw: candidates in order of likelihood, equals in order of their ids.
+int32_t draw_plainly(const kernels::KernelTable& table, const std::vector<float>& logits, const SamplingOptions& options, uint64_t position) {
+  std::vector<int32_t> ids(logits.size());
+  std::iota(ids.begin(), ids.end(), 0);
+  const auto value = [&](int32_t id) { return logits[static_cast<size_t>(id)]; };
+  std::stable_sort(ids.begin(), ids.end(), [&](int32_t a, int32_t b) { return value(a) > value(b); });
+  ids.resize(static_cast<size_t>(options.top_k));
+  std::vector<float> weights;
+  for (const int32_t id : ids) weights.push_back(value(id));
+  table.exp(weights.data(), options.top_k, weights[0], 1.0f / options.temperature, weights.data());
+  const double total = std::accumulate(weights.begin(), weights.end(), 0.0), random = engine::uniform(options.seed, options.sample, position);
+  double sum = 0;
+  for (size_t i = 0; i < ids.size(); ++i)
+    if ((sum += static_cast<double>(weights[i])) > random * total) return ids[i];
+  return ids.back();
+}
+
+// Few candidates and many, few blocks of logits and many, logits that all differ and logits with many equals.
+void test_top_k() {
+  const kernels::KernelTable& table = *kernels::find_kernels("auto");
+  for (const int64_t vocab_size : {97, 3000, 50257})
+    for (const int64_t steps : {3, 40, 1 << 22})
+      for (const int64_t top_k : {1, 5, 40, 96, 1500}) {
+        if (top_k >= vocab_size) continue;
+        engine::Sampler sampler(table, vocab_size);
+        SamplingOptions options{1.5f, top_k, 1, 0, 1, 7, static_cast<uint64_t>(steps)};
+        for (uint64_t position = 0; position < 12; ++position) {
+          std::vector<float> logits(static_cast<size_t>(vocab_size)), maxima(logits.size() / kernels::kMaximaBlock + 1);
+          for (size_t i = 0; i < logits.size(); ++i)
+            logits[i] = std::floor(static_cast<float>(engine::uniform(i, position, 0)) * static_cast<float>(steps)) / static_cast<float>(steps) * 9 - 5;
+          table.block_max(logits.data(), vocab_size, maxima.data());
+          CHECK(sampler.choose(logits.data(), maxima.data(), options, {}, position, nullptr) == draw_plainly(table, logits, options, position));
+        }
+      }
+}
+
 #if !defined(__SANITIZE_THREAD__)
 // Memory runs out at the n-th allocation, for every n until all goes well: an error each time, never a crash or a leak.
 void test_failing_allocations() {
@@ -242,6 +283,7 @@ void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 
 int main() {
   test_philox();
+  test_top_k();
   test_json();
   test_damaged_files();
   test_limits();
