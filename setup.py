@@ -22,7 +22,8 @@ NATIVE = Path("native")
 FOLDERS = ("kernels", "limits", "engine", "bindings")
 # Floats must give the same bits on every machine: no contraction, no reassociation.
 FLAGS = ["-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-pthread", "-g0"]
-FLAGS += ["-Wall", "-Wextra", "-Wshadow"]
+# Loops begin at cache lines: where else they fell moved the speed of one query's attention by a tenth (Zen 5).
+FLAGS += ["-falign-functions=64", "-falign-loops=64", "-Wall", "-Wextra", "-Wshadow"]
 # The scalar table is the readable reference: not vectorised behind its back.
 FILE_FLAGS = {"scalar": ["-fno-tree-vectorize", "-fno-tree-slp-vectorize"]}
 ISA_FLAGS = {

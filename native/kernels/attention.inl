@@ -120,11 +120,17 @@ TINYLM_INLINE void keep_below(float* scores, int64_t count) {
   store(scores, less_select(load(numbers), set1(static_cast<float>(count)), load(scores), set1(kMinusInfinity)));
 }
 
-// Sets the scores of whole blocks outside [begin, end) to -inf; returns the largest.
-TINYLM_INLINE float mask_scores(float* scores, int64_t begin, int64_t end) {
+// Sets the scores of whole blocks outside [begin, end) to -inf.
+TINYLM_INLINE void mask_ends(float* scores, int64_t begin, int64_t end) {
   const int64_t from = begin / kPositionBlock * kPositionBlock, to = round_up(end, kPositionBlock);
   for (int64_t t = from; t < begin; ++t) scores[t] = kMinusInfinity;
   if (end < to) keep_below(scores + to - kLanes, end - (to - kLanes));
+}
+
+// The same; returns the largest.
+TINYLM_INLINE float mask_scores(float* scores, int64_t begin, int64_t end) {
+  const int64_t from = begin / kPositionBlock * kPositionBlock, to = round_up(end, kPositionBlock);
+  mask_ends(scores, begin, end);
   F16 top = load(scores + from);
   for (int64_t t = from + kLanes; t < to; t += kLanes) top = max16(load(scores + t), top);
   return fold_max(top);

@@ -6,6 +6,7 @@
 //   store_weights(p, F16)                            16 integers 0..32767 (as x + kRoundMagic) to int16, in its own order of four
 //   kScoreBlocks     blocks of 16 positions whose scores are computed at once, 4..8
 //   kMixSums         sums of 16 that a mix keeps at once, 4 or 8
+//   kWeighTogether   queries of a tile whose weights are made at once, 1 or 4: as the registers allow
 //   kTileSums        sums of 16 that a tile of queries keeps at once, a multiple of kQueryTile
 //   Values4, values4(p)                              sixteen values of four positions each, stored as value + kValueOffset
 //   mix_values4(sum, values, p)                      sum += over the four positions of value * weight
@@ -81,54 +82,78 @@ struct IntegerWeights {
   float scale;           // of the mixed sums
 };
 
-struct WeightSums {  // what integer weights are made from
-  float largest, total;  // of the weights
-  float sum;             // of the exponentials alone
-};
-
 struct Ahead {  // what is fetched during each block of positions
   const uint8_t* from;
   int64_t block_bytes;
 };
 
-// Replaces scores by exp(score - max) times each position's value scale.
-TINYLM_INLINE WeightSums weigh_values(const KvView& kv, int64_t begin, int64_t end, float top_score, Ahead ahead, float* scores) {
-  const int64_t block_bytes = key_block_bytes(KvType::q8, kv.head_dim), from = begin / kPositionBlock * kPositionBlock;
+struct TileQuery {
+  int64_t begin, end;  // positions that it sees
+  float* scores;
+  float* out;
+  Query query;
+  IntegerWeights weights;
+};
+
+// What the largest integer weight stands for: it becomes 32767, or less where the weights' sum would pass kWeightSum; 0 where
+// all values are zero.
+TINYLM_INLINE float weight_factor(float largest, float total) {
+  const float by_largest = 32767.0f / largest, by_sum = kWeightSum / total;
+  return !(largest >= kSmallestAmax) ? 0.0f : by_largest < by_sum ? by_largest : by_sum;
+}
+
+// Integer weights, in place of the scores, of N queries that see the same blocks of positions from .. to. Block by block for all
+// of them: their chains of dependent steps overlap, and the values' scales are read once.
+template <int N>
+TINYLM_NOINLINE void weigh(const KvView& kv, TileQuery* tile, int64_t from, int64_t to, Ahead ahead) {
+  const int64_t block_bytes = key_block_bytes(KvType::q8, kv.head_dim);
   const uint8_t* value_scales = static_cast<const uint8_t*>(kv.k) + kPositionBlock * 4;
-  const F16 max = set1(top_score), zero = set1(0.0f), masked = set1(-3e38f);
-  F16 sum = zero, weight_sum = zero, top = zero;
-  for (int64_t t = from; t < end; t += kLanes, ahead.from += ahead.block_bytes) {
+  const F16 zero = set1(0.0f), masked = set1(-3e38f), magic = set1(kRoundMagic);
+  F16 max[N], sum[N], weight_sum[N], top[N], factor[N];
+  float* scores[N];
+  TINYLM_UNROLL for (int i = 0; i < N; ++i) {
+    scores[i] = tile[i].scores;
+    mask_ends(scores[i], tile[i].begin, tile[i].end);
+    max[i] = load(scores[i] + from);
+    sum[i] = weight_sum[i] = top[i] = zero;
+  }
+  for (int64_t t = from + kLanes; t < to; t += kLanes)
+    TINYLM_UNROLL for (int i = 0; i < N; ++i) max[i] = max16(load(scores[i] + t), max[i]);
+  TINYLM_UNROLL for (int i = 0; i < N; ++i) max[i] = set1(fold_max(max[i]));
+  for (int64_t t = from; t < to; t += kLanes, ahead.from += ahead.block_bytes) {
     for (int64_t i = 0; i < ahead.block_bytes; i += 64) __builtin_prefetch(ahead.from + i);
-    const F16 score = load(scores + t), p = exp_below(sub(score, max));
     const F16 scales = load(reinterpret_cast<const float*>(value_scales + t / kPositionBlock * block_bytes));
-    const F16 weight = less_select(score, masked, zero, mul(p, scales));  // scales outside [begin, end) may be anything
-    store(scores + t, weight);
-    sum = add(sum, p);
-    weight_sum = add(weight_sum, weight);
-    top = max16(weight, top);
+    TINYLM_UNROLL for (int i = 0; i < N; ++i) {
+      const F16 score = load(scores[i] + t), p = exp_below(sub(score, max[i]));
+      const F16 weight = less_select(score, masked, zero, mul(p, scales));  // scales outside [begin, end) may be anything
+      store(scores[i] + t, weight);
+      sum[i] = add(sum[i], p);
+      weight_sum[i] = add(weight_sum[i], weight);
+      top[i] = max16(weight, top[i]);
+    }
   }
-  return {fold_max(top), fold_add(weight_sum), fold_add(sum)};
+  I16 code_sums[N];
+  float factors[N];
+  TINYLM_UNROLL for (int i = 0; i < N; ++i) {
+    const float each = weight_factor(fold_max(top[i]), fold_add(weight_sum[i]));
+    factor[i] = set1(each), code_sums[i] = zero_int();
+    factors[i] = each;
+  }
+  for (int64_t t = from; t < to; t += kLanes)
+    TINYLM_UNROLL for (int i = 0; i < N; ++i) {
+      const F16 rounded = add(mul(load(scores[i] + t), factor[i]), magic);
+      store_weights(reinterpret_cast<int16_t*>(scores[i]) + t, rounded);
+      if constexpr (kValueOffset != 0) code_sums[i] = add_int(code_sums[i], integers_of(rounded));
+    }
+  TINYLM_UNROLL for (int i = 0; i < N; ++i) {
+    tile[i].weights.scale = factors[i] == 0.0f ? 0.0f : 1.0f / (factors[i] * fold_add(sum[i]));
+    tile[i].weights.codes = reinterpret_cast<const int16_t*>(scores[i]);
+    tile[i].weights.excess = kValueOffset != 0 ? fold_int(code_sums[i]) * kValueOffset : 0;
+  }
 }
 
-// Weights rounded to integers in place. The largest becomes 32767, or less where their sum would pass kWeightSum.
-TINYLM_INLINE IntegerWeights round_weights(int64_t begin, int64_t end, const WeightSums& sums, float* weights) {
-  const float by_largest = 32767.0f / sums.largest, by_sum = kWeightSum / sums.total;
-  const bool none = !(sums.largest >= kSmallestAmax);  // values of zero
-  const float factor = none ? 0.0f : by_largest < by_sum ? by_largest : by_sum;
-  const F16 scale = set1(factor), magic = set1(kRoundMagic);
-  int16_t* codes = reinterpret_cast<int16_t*>(weights);
-  I16 code_sums = zero_int();
-  for (int64_t t = begin / kPositionBlock * kPositionBlock; t < end; t += kLanes) {
-    const F16 rounded = add(mul(load(weights + t), scale), magic);
-    store_weights(codes + t, rounded);
-    if constexpr (kValueOffset != 0) code_sums = add_int(code_sums, integers_of(rounded));
-  }
-  return {codes, fold_int(code_sums) * kValueOffset, none ? 0.0f : 1.0f / (factor * sums.sum)};
-}
-
-TINYLM_NOINLINE IntegerWeights integer_weights(const KvView& kv, int64_t begin, int64_t end, Ahead ahead, float* scores) {
-  return round_weights(begin, end, weigh_values(kv, begin, end, mask_scores(scores, begin, end), ahead, scores), scores);
-}
+int64_t first_block(const TileQuery& query) { return query.begin / kPositionBlock * kPositionBlock; }
+int64_t block_end(const TileQuery& query) { return round_up(query.end, kPositionBlock); }
 
 TINYLM_INLINE void store_mixed(float* to, const I16& sum, const IntegerWeights& weights, int64_t count) {
   store_some(to, mul(to_float(sub_int(sum, set1_int(weights.excess))), set1(weights.scale)), count);
@@ -162,8 +187,10 @@ void mix_all_q8(const AttentionCall& call, float* scores, int64_t begin, int64_t
   const int64_t head_dim = call.kv.head_dim, row_bytes = round_up(head_dim, kLanes);
   const uint8_t* v = static_cast<const uint8_t*>(call.kv.v);
   const uint8_t *next = next_keys(call), *next_v = next_values(call);
-  const int64_t from = begin / kPositionBlock * kPositionBlock, fetched = round_up(end - from, 4) * kLanes;  // bytes per chunk
-  const IntegerWeights weights = integer_weights(call.kv, begin, end, {next, key_block_bytes(KvType::q8, head_dim)}, scores);
+  TileQuery query{begin, end, scores, out, {}, {}};
+  const int64_t from = first_block(query), fetched = round_up(end - from, 4) * kLanes;  // bytes per chunk
+  weigh<1>(call.kv, &query, from, block_end(query), {next, key_block_bytes(KvType::q8, head_dim)});
+  const IntegerWeights& weights = query.weights;
   int64_t d = 0;
   for (; d + 4 * kLanes <= row_bytes; d += 4 * kLanes, next += 4 * fetched, next_v += 4 * fetched)
     mix_values_q8<4>(v + 4 * d, row_bytes, weights, from, end, next, next_v, out + d, head_dim - d);
@@ -176,14 +203,6 @@ void mix_all_q8(const AttentionCall& call, float* scores, int64_t begin, int64_t
 // of one query after the other, but keys and values are read once, and no query waits for another's softmax. ---------------
 
 constexpr int kQueryTile = static_cast<int>(kScratchQueries);
-
-struct TileQuery {
-  int64_t begin, end;  // positions that it sees
-  float* scores;
-  float* out;
-  Query query;
-  IntegerWeights weights;
-};
 
 template <int Blocks>
 TINYLM_NOINLINE void score_tile(const uint8_t* k, int64_t block_bytes, const TileQuery* tile, int64_t quads, int64_t first,
@@ -234,20 +253,17 @@ TileQuery tile_query(const AttentionCall& call, int64_t index, float* scratch) {
   return {first_position_seen(call, end), end, scratch + round_up(head_dim, kLanes), call.out + row * call.out_stride + head, query, {}};
 }
 
-// The queries' integer weights, zero at the tile's other positions from .. to. Step by step for all of them: then one's
-// foldings and divisions hide behind the others' loops.
+// The queries' integer weights, zero at the tile's other positions from .. to.
 void weigh_tile(const KvView& kv, TileQuery* tile, int64_t from, int64_t to, Ahead ahead) {
-  float tops[kQueryTile];
-  WeightSums sums[kQueryTile];
-  for (int i = 0; i < kQueryTile; ++i) tops[i] = mask_scores(tile[i].scores, tile[i].begin, tile[i].end);
-  for (int i = 0; i < kQueryTile; ++i)
-    sums[i] = weigh_values(kv, tile[i].begin, tile[i].end, tops[i], i == 0 ? ahead : Ahead{ahead.from, 0}, tile[i].scores);
+  bool alike = true;
+  for (int i = 0; i < kQueryTile; ++i) alike = alike && first_block(tile[i]) == from && block_end(tile[i]) == to;
+  if (alike && kWeighTogether == kQueryTile) return weigh<kWeighTogether>(kv, tile, from, to, ahead);
   for (int i = 0; i < kQueryTile; ++i) {
     TileQuery& query = tile[i];
-    query.weights = round_weights(query.begin, query.end, sums[i], query.scores);
+    weigh<1>(kv, &query, first_block(query), block_end(query), i == 0 ? ahead : Ahead{ahead.from, 0});
     int16_t* codes = reinterpret_cast<int16_t*>(query.scores);
-    for (int64_t t = from; t < query.begin / kPositionBlock * kPositionBlock; ++t) codes[t] = 0;
-    for (int64_t t = round_up(query.end, kPositionBlock); t < to; ++t) codes[t] = 0;
+    for (int64_t t = from; t < first_block(query); ++t) codes[t] = 0;
+    for (int64_t t = block_end(query); t < to; ++t) codes[t] = 0;
   }
 }
 

@@ -44,7 +44,7 @@ TINYLM_INLINE I16 dot4_keys(I16 sum, I16 keys, Query4 q) {
 constexpr int64_t kTileRows = 6;
 constexpr int64_t kFloatTileRows = 6, kFloatTileBlocks = 1, kFloatPairBlocks = 3, kFloatSingleBlocks = 4;
 
-constexpr int kScoreBlocks = 4, kMixSums = 4, kTileSums = 4;
+constexpr int kScoreBlocks = 4, kMixSums = 4, kTileSums = 4, kWeighTogether = 1;
 
 #include "generic.inl"
 #include "attention.inl"

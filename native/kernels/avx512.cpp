@@ -163,7 +163,7 @@ TINYLM_INLINE Query4 query4(const uint8_t* p) { return broadcast4(p); }
 TINYLM_INLINE I16 dot4_keys(I16 sum, I16 keys, Query4 q) { return dot4_codes(sum, keys, q); }
 
 constexpr int kSums = 8;
-constexpr int kScoreBlocks = 8, kMixSums = 8, kTileSums = 16;
+constexpr int kScoreBlocks = 8, kMixSums = 8, kTileSums = 16, kWeighTogether = 4;
 constexpr int64_t kTileRows = 8, kTileBlocks = 2;  // 16 sums, 2 weights, 1 activation of 32 registers
 constexpr int64_t kFloatTileRows = 8, kFloatTileBlocks = 2, kFloatPairBlocks = 4, kFloatSingleBlocks = 8;
 

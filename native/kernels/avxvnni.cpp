@@ -55,7 +55,7 @@ constexpr int kSums = 4;
 constexpr int64_t kTileRows = 6, kTileBlocks = 1;  // 12 sums, 2 weights, 1 activation of 16 registers
 constexpr int64_t kFloatTileRows = 6, kFloatTileBlocks = 1, kFloatPairBlocks = 3, kFloatSingleBlocks = 4;
 
-constexpr int kScoreBlocks = 4, kMixSums = 4, kTileSums = 4;
+constexpr int kScoreBlocks = 4, kMixSums = 4, kTileSums = 4, kWeighTogether = 1;
 
 #include "generic.inl"
 #include "attention.inl"

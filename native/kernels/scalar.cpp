@@ -146,7 +146,7 @@ I16 mix_values4(const I16& sum, Values4 values, const int16_t* weights) {
 
 constexpr int64_t kFloatTileRows = 4, kFloatTileBlocks = 1, kFloatPairBlocks = 1, kFloatSingleBlocks = 1;
 
-constexpr int kScoreBlocks = 4, kMixSums = 4, kTileSums = 4;
+constexpr int kScoreBlocks = 4, kMixSums = 4, kTileSums = 4, kWeighTogether = 1;
 
 #include "generic.inl"
 #include "attention.inl"

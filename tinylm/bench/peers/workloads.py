@@ -48,5 +48,5 @@ WORKLOADS = (
     Workload("W1-1", "one stream, 200 tokens, 1 thread", 4, 8, 8, 200, False, 1),
     Workload("W1-2", "one stream, 200 tokens, 2 threads", 4, 8, 8, 200, False, 2),
     Workload("W2", "bulk, 256 prompts, 200 tokens each, 2 threads", 256, 4, 16, 200, True, 2),
-    Workload("W3", "prompt of 200 tokens to the first token, 2 threads", 20, 200, 200, 1, False, 2),
+    Workload("W3", "prompt of 200 tokens to the first token, 2 threads", 60, 200, 200, 1, False, 2),
 )
