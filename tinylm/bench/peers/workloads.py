@@ -44,8 +44,8 @@ class Workload:
 
 
 WORKLOADS = (
-    # Several prompts: one takes a quick engine some 25 ms (W1) or 5 (W3), and a neighbour's burst can double either. W3 has
-    # the most, since a shared machine can take the first tenths of a second to give both cores.
+    # Several prompts: one takes a quick engine some 25 ms (W1) or 5 (W3), and a neighbour's burst can double either.
+    # W3 has the most, since a shared machine can take the first tenths of a second to give both cores.
     Workload("W1-1", "one stream, 200 tokens, 1 thread", 4, 8, 8, 200, False, 1),
     Workload("W1-2", "one stream, 200 tokens, 2 threads", 4, 8, 8, 200, False, 2),
     Workload("W2", "bulk, 256 prompts, 200 tokens each, 2 threads", 256, 4, 16, 200, True, 2),
