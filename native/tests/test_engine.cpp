@@ -209,7 +209,7 @@ int32_t draw_plainly(const kernels::KernelTable& table, const std::vector<float>
   std::vector<int32_t> ids(logits.size());
   std::iota(ids.begin(), ids.end(), 0);
   const auto value = [&](int32_t id) { return logits[static_cast<size_t>(id)]; };
-  std::stable_sort(ids.begin(), ids.end(), [&](int32_t a, int32_t b) { return value(a) > value(b); });
+  std::sort(ids.begin(), ids.end(), [&](int32_t a, int32_t b) { return value(a) > value(b) || (value(a) == value(b) && a < b); });
   ids.resize(static_cast<size_t>(options.top_k));
   std::vector<float> weights;
   for (const int32_t id : ids) weights.push_back(value(id));
