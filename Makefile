@@ -73,7 +73,7 @@ bench-smoke: install  ## The same in half a minute: does it all run?
 
 bench-peers: install  ## Compare with other engines, in .venv-peers (ARGS='--rounds 5 --preset llama-20m')
 	@test -x .venv-peers/bin/python || python3 -m venv .venv-peers
-	@for peer in $(PEERS); do .venv-peers/bin/python -m pip install --quiet "$$peer" || echo "not installed: $$peer"; done
+	@for peer in $(patsubst %,'%',$(PEERS)); do .venv-peers/bin/python -m pip install --quiet "$$peer" || echo "not installed: $$peer"; done
 	$(PYTHON) -m tinylm bench limits
 	$(PYTHON) -m tinylm bench peers --env .venv-peers $(ARGS)
 

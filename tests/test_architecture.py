@@ -146,3 +146,12 @@ def test_every_module_imports_and_all_is_right(path: Path) -> None:
     listed = getattr(module, "__all__", [])
     assert [name for name in listed if not hasattr(module, name)] == []
     assert len(set(listed)) == len(listed)
+
+
+def test_every_make_target_is_valid_shell() -> None:
+    targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert "bench-peers" in targets
+    for target in targets:
+        recipe = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        checked = subprocess.run(["sh", "-n"], input=recipe, capture_output=True, text=True, check=False)
+        assert checked.returncode == 0, f"make {target}: {checked.stderr}"
