@@ -3,7 +3,12 @@
 #   make fuzz             each libFuzzer target for FUZZ_SECONDS (needs clang++-14 or another clang with libFuzzer)
 #   make replay           all saved inputs and crashes under ASan, with any compiler
 FUZZ_SECONDS ?= 20
-CLANG ?= $(shell for c in clang++ clang++-19 clang++-18 clang++-17 clang++-16 clang++-15 clang++-14; do command -v $$c && break; done)
+# A clang++ that links libFuzzer: Debian keeps that library in a package of its own.
+PROBE := extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) { return 0; }
+ifndef CLANG
+CLANG := $(shell for c in clang++ clang++-19 clang++-18 clang++-17 clang++-16 clang++-15 clang++-14; do \
+  echo '$(PROBE)' | $$c -fsanitize=fuzzer,address -x c++ - -o /dev/null 2>/dev/null && echo $$c && break; done)
+endif
 ENGINE := $(basename $(notdir $(wildcard engine/*.cpp)))
 ENGINE_HEADERS := $(wildcard engine/*.h kernels/*.h kernels/*.inl tests/*.h)
 ENGINE_INCLUDES := -Iengine -Ikernels -Itests -pthread
