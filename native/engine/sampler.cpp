@@ -13,7 +13,7 @@ namespace {
 constexpr float kColdest = 1e-6f;  // colder is greedy: 1 / temperature must stay finite
 constexpr int64_t kBlock = kernels::kMaximaBlock;
 
-constexpr int64_t kRanked = 128;   // candidates up to which ranks are counted rather than sorted (chosen; even at some 400)
+constexpr int64_t kRanked = 128;   // candidates up to which places are counted, not sorted (chosen: counting is quadratic)
 constexpr int kBoundPasses = 12;
 
 // Integers in the order of the logits.
@@ -116,7 +116,7 @@ float Sampler::bound(const float* maxima, float max, int64_t k) const {
   return low;
 }
 
-// Candidates that contain the k likeliest: a bound that k block maxima reach usually leaves about 1.6 k; with fewer
+// Candidates that contain the k likeliest: a bound that k block maxima reach usually leaves k to 2 k; with fewer
 // blocks than k the bound is lowered until enough are found.
 int64_t Sampler::select_top(const float* logits, const float* maxima, float max, int64_t k) {
   float threshold = bound(maxima, max, std::min(k, blocks_));
@@ -136,8 +136,8 @@ void Sampler::sort(const float* logits, int64_t count, int64_t keep) {
   for (int64_t i = 0; i < keep; ++i) values_[static_cast<size_t>(i)] = logits[chosen_[static_cast<size_t>(i)]];
 }
 
-// Each candidate's place is the number of larger ones: few candidates' places are counted without a branch in a sixth of the
-// time that sorting takes. Among equals the smaller ids, which come first, take the first places.
+// Each candidate's place is the number of larger ones: few candidates' places are counted, which has no branch to
+// mispredict. Among equals the smaller ids, which come first, take the first places.
 void Sampler::rank(const float* logits, int64_t count, int64_t keep) {
   int32_t keys[kRanked], ids[kRanked], placed[kRanked];
   for (int64_t i = 0; i < count; ++i) {
