@@ -82,7 +82,10 @@ void Forward::run(const std::vector<Segment>& segments, LogitSink& sink) {
   plan_ = &all_;
   narrows_ = plan_last_layer(segments);
   auto job = [this](int thread) { work(thread); };
-  team_.run(job);
+  if (all_.rows.size() > 1 || team_.size() == 1) return team_.run(job);
+  const int64_t begin = ticks();
+  team_.run(job, !pace_.all_threads());
+  pace_.record(ticks() - begin);
 }
 
 PartTicks Forward::take_ticks() { return std::exchange(ticks_, {}); }
@@ -230,8 +233,8 @@ const uint8_t* Forward::prepare_plain(int thread, const Buffer& from, const kern
 
 // Channels per chunk: four chunks a thread even out a neighbour's interruptions.
 int64_t Forward::grain(int64_t channels) const {
-  if (team_.size() == 1) return channels;
-  return kernels::round_up(std::max<int64_t>(channels / (4 * team_.size()), 1), 2 * kernels::kLanes);
+  if (team_.active() == 1) return channels;
+  return kernels::round_up(std::max<int64_t>(channels / (4 * team_.active()), 1), 2 * kernels::kLanes);
 }
 
 void Forward::multiply(int thread, const kernels::Matrix& matrix, const uint8_t* prepared, const Buffer& to, bool accumulate,
@@ -348,7 +351,7 @@ void Forward::feed_forward(int thread, const LayerWeights& layer, const uint8_t*
   if (divided()) {
     for (int64_t begin = 0; begin < F; begin += kFusedChannels) channels(begin, std::min(begin + kFusedChannels, F));
   } else {
-    team_.each(F, team_.size() == 1 ? kFusedChannels : std::min(kFusedChannels, grain(F)), channels);
+    team_.each(F, team_.active() == 1 ? kFusedChannels : std::min(kFusedChannels, grain(F)), channels);
   }
   lap(thread, StepPart::gemm);
   prepared = prepare_plain(thread, up_, layer.down);

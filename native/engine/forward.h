@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kv_cache.h"
+#include "pace.h"
 #include "team.h"
 #include "weights.h"
 
@@ -113,7 +114,7 @@ class Forward {
            static_cast<size_t>(row - part.begin) * row_bytes;
   }
   uint8_t* own_row(int thread) const { return prepared_[2].data() + static_cast<size_t>(thread) * prepared_bytes_; }
-  bool alone() const { return plan_->rows.size() == 1 && team_.size() > 1; }
+  bool alone() const { return plan_->rows.size() == 1 && team_.active() > 1; }
   void lap(int thread, StepPart part);
 
   const Weights& weights_;
@@ -123,6 +124,7 @@ class Forward {
   KvCache& cache_;
   const int64_t max_rows_;
   LogitSink* sink_ = nullptr;
+  Pace pace_;
 
   Plan all_, wanted_;  // all rows, and those with logits alone, for the last layer
   const Plan* plan_ = &all_;

@@ -1,7 +1,8 @@
 // The threads of one replica: persistent workers that run one job together, phase by phase.
 //
 // A barrier spins for a bounded while (two busy threads meet in well under a microsecond), then sleeps: a neighbour
-// that takes a core away costs its share and no more.
+// that takes a core away costs its share and no more. The system may wake two threads on one core though another is idle, or
+// while a neighbour has the other, and leave them there for many steps; so whoever wakes where another of the team runs moves on.
 #pragma once
 
 #include <atomic>
@@ -21,11 +22,14 @@ class Team {
   Team& operator=(const Team&) = delete;
 
   int size() const { return size_; }
+  int active() const { return active_; }  // threads of the running job
 
-  // Runs job(thread) on every thread, thread 0 being the caller's; returns when all are done. `job` must not throw.
+  // Runs job(thread) on every thread, thread 0 being the caller's, or with `alone` on that one only; returns when all are
+  // done. `job` must not throw.
   template <typename Job>
-  void run(Job& job) {
-    if (size_ == 1) return job(0);
+  void run(Job& job, bool alone = false) {
+    active_ = alone ? 1 : size_;
+    if (active_ == 1) return job(0);
     job_ = [](void* context, int thread) { (*static_cast<Job*>(context))(thread); };
     context_ = &job;
     barrier();
@@ -37,7 +41,7 @@ class Team {
   // free, then meets the others. Results must not depend on the chunks.
   template <typename Body>
   void each(int64_t count, int64_t grain, Body&& body) {
-    if (size_ == 1) {
+    if (active_ == 1) {
       for (int64_t begin = 0; begin < count; begin += grain) body(begin, begin + grain < count ? begin + grain : count);
       return;
     }
@@ -48,18 +52,20 @@ class Team {
 
   // Inside a job, called by every thread: waits for the others.
   void meet() {
-    if (size_ > 1) barrier();
+    if (active_ > 1) barrier();
   }
 
  private:
   enum class Start { wait, go, off };
 
   void barrier();
+  bool claim_core(uint32_t generation);
   void signal(Start state);
   void start(int thread);
   void work(int thread);
 
   const int size_;
+  int active_ = 1;
   void (*job_)(void*, int) = nullptr;
   void* context_ = nullptr;
   bool stop_ = false;
@@ -68,6 +74,7 @@ class Team {
   alignas(64) std::atomic<int> arrived_{0};
   alignas(64) std::atomic<uint32_t> generation_{0};
   std::atomic<int> sleepers_{0};
+  std::vector<std::atomic<uint32_t>> claims_;  // by core: the generation in which a thread last woke there
   std::mutex lock_;
   std::condition_variable wake_;
   std::vector<std::thread> threads_;

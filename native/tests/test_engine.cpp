@@ -13,12 +13,17 @@
 #include <string>
 #include <thread>
 #include <vector>
+#if defined(__linux__)
+#include <sched.h>
+#endif
 
 #include "engine.h"
 #include "errors.h"
 #include "json.h"
+#include "pace.h"
 #include "philox.h"
 #include "sampler.h"
+#include "team.h"
 #include "tiny_model.h"
 
 using namespace tinylm;
@@ -169,6 +174,74 @@ void test_damaged_files() {
   }
 }
 
+// --- How many threads a lone row gets ---------------------------------------------------------------------------------
+// Takes `steps` steps, each of which lasts one(step) or all(step); returns how many of them went to all threads.
+template <typename One, typename All>
+int64_t pace_steps(engine::Pace& pace, int64_t steps, One one, All all) {
+  int64_t with_all = 0;
+  for (int64_t step = 0; step < steps; ++step) {
+    const bool every = pace.all_threads();
+    with_all += every;
+    pace.record(every ? all(step) : one(step));
+  }
+  return with_all;
+}
+
+void test_pace() {
+  const auto takes = [](int64_t ticks) { return [ticks](int64_t) { return ticks; }; };
+  // A neighbour that has a core half of the time stops whoever shares it: threads that wait for each other most of all.
+  const auto stalled = [](int64_t step) { return int64_t{step % 20 == 0 ? 3000 : 100}; };
+  engine::Pace pace;
+  CHECK(pace.all_threads());
+  CHECK(pace_steps(pace, 2000, takes(150), takes(100)) >= 1950);
+  pace_steps(pace, 500, takes(150), stalled);
+  CHECK(pace_steps(pace, 2000, takes(150), stalled) <= 100);
+  pace_steps(pace, 500, takes(150), takes(100));
+  CHECK(pace_steps(pace, 2000, takes(150), takes(100)) >= 1950);
+}
+
+// --- Where the threads of a team run ----------------------------------------------------------------------------------
+#if defined(__linux__)
+void stay_on(const std::vector<int>& cores) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (const int core : cores) CPU_SET(core, &set);
+  CHECK(sched_setaffinity(0, sizeof set, &set) == 0);
+}
+
+// A neighbour keeps one of two cores busy, this thread the other: a worker woken from it may be queued behind it, and must
+// then go to the neighbour's.
+void test_team_spreads() {
+  cpu_set_t allowed;
+  CHECK(sched_getaffinity(0, sizeof allowed, &allowed) == 0);
+  std::vector<int> cores;
+  for (int core = 0; core < CPU_SETSIZE; ++core)
+    if (CPU_ISSET(core, &allowed)) cores.push_back(core);
+  if (cores.size() < 2) return;
+  stay_on({cores[0], cores[1]});
+  engine::Team team(2);
+  std::atomic<bool> over{false};
+  std::thread neighbour([&] {
+    stay_on({cores[1]});
+    while (!over) {}
+  });
+  stay_on({cores[0]});
+  constexpr int kRounds = 100;
+  int shared = 0;
+  for (int round = 0; round < kRounds; ++round) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));  // longer than a worker spins
+    auto job = [&](int thread) { shared += thread == 1 && sched_getcpu() == cores[0]; };
+    team.run(job);
+  }
+  over = true;
+  neighbour.join();
+  CHECK(sched_setaffinity(0, sizeof allowed, &allowed) == 0);
+  CHECK(shared <= kRounds / 10);  // 0 of 100 as a rule; 74 to 100 by the system's choice alone
+}
+#else
+void test_team_spreads() {}
+#endif
+
 void test_json() {
   const auto refused = [](const std::string& text) {
     try {
@@ -284,6 +357,8 @@ void operator delete(void* memory, size_t) noexcept { std::free(memory); }
 int main() {
   test_philox();
   test_top_k();
+  test_pace();
+  test_team_spreads();
   test_json();
   test_damaged_files();
   test_limits();
