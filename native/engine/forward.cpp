@@ -253,11 +253,7 @@ void Forward::multiply(int thread, const kernels::Matrix& matrix, const uint8_t*
 // read, while the lines are in L1.
 void Forward::mix(const LayerWeights& layer, int64_t index, int thread) {
   const Part& part = part_of(thread);
-  if (!part.stores.empty())
-    over(static_cast<int64_t>(part.stores.size()), [&](int64_t i) {
-      const Store& store = part.stores[static_cast<size_t>(i)];
-      rotate_and_store(layer, index, store.kv_head, store.first_row, store.rows, thread);
-    });
+  store_ahead(layer, index, thread);
   if (plan_->segment_divided) team_.meet();
   const int64_t D = config_.head_dim, group = config_.n_heads / config_.n_kv_heads;
   const int64_t units = static_cast<int64_t>(part.units.size());
@@ -270,13 +266,20 @@ void Forward::mix(const LayerWeights& layer, int64_t index, int thread) {
   });
 }
 
+// Keys and values that are not left to the units.
+void Forward::store_ahead(const LayerWeights& layer, int64_t index, int thread) {
+  const std::vector<Store>& stores = part_of(thread).stores;
+  if (stores.empty()) return;
+  over(static_cast<int64_t>(stores.size()), [&](int64_t i) {
+    const Store& each = stores[static_cast<size_t>(i)];
+    rotate_and_store(layer, index, each.kv_head, each.first_row, each.rows, thread);
+  });
+}
+
 // All rows' keys and values, without attention.
 void Forward::store(const LayerWeights& layer, int64_t index, int thread) {
   const Part& part = part_of(thread);
-  over(static_cast<int64_t>(part.stores.size()), [&](int64_t i) {
-    const Store& each = part.stores[static_cast<size_t>(i)];
-    rotate_and_store(layer, index, each.kv_head, each.first_row, each.rows, thread);
-  });
+  store_ahead(layer, index, thread);
   over(static_cast<int64_t>(part.units.size()), [&](int64_t u) {
     const Unit& unit = part.units[static_cast<size_t>(u)];
     if (unit.stores) rotate_and_store(layer, index, unit.kv_head, unit.first_row, unit.rows, thread);

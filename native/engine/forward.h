@@ -92,6 +92,7 @@ class Forward {
   void feed_forward(int thread, const LayerWeights& layer, const uint8_t* prepared);
   void head(int thread);
   void store(const LayerWeights& layer, int64_t index, int thread);
+  void store_ahead(const LayerWeights& layer, int64_t index, int thread);
   void rotate_and_store(const LayerWeights& layer, int64_t index, int64_t kv_head, int64_t first_row, int64_t rows,
                         int thread);
   void rotate(const NormWeights& norm, float* x, int64_t heads, int64_t position) const;

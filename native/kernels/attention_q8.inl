@@ -109,7 +109,7 @@ TINYLM_NOINLINE void weigh(const KvView& kv, TileQuery* tile, int64_t from, int6
   const int64_t block_bytes = key_block_bytes(KvType::q8, kv.head_dim);
   const uint8_t* value_scales = static_cast<const uint8_t*>(kv.k) + kPositionBlock * 4;
   const F16 zero = set1(0.0f), masked = set1(-3e38f), magic = set1(kRoundMagic);
-  F16 max[N], sum[N], weight_sum[N], top[N], factor[N];
+  F16 max[N], sum[N], weight_sum[N], top[N];
   float* scores[N];
   TINYLM_UNROLL for (int i = 0; i < N; ++i) {
     scores[i] = tile[i].scores;
@@ -133,20 +133,19 @@ TINYLM_NOINLINE void weigh(const KvView& kv, TileQuery* tile, int64_t from, int6
     }
   }
   I16 code_sums[N];
-  float factors[N];
+  float factor[N];
   TINYLM_UNROLL for (int i = 0; i < N; ++i) {
-    const float each = weight_factor(fold_max(top[i]), fold_add(weight_sum[i]));
-    factor[i] = set1(each), code_sums[i] = zero_int();
-    factors[i] = each;
+    factor[i] = weight_factor(fold_max(top[i]), fold_add(weight_sum[i]));
+    code_sums[i] = zero_int();
   }
   for (int64_t t = from; t < to; t += kLanes)
     TINYLM_UNROLL for (int i = 0; i < N; ++i) {
-      const F16 rounded = add(mul(load(scores[i] + t), factor[i]), magic);
+      const F16 rounded = add(mul(load(scores[i] + t), set1(factor[i])), magic);
       store_weights(reinterpret_cast<int16_t*>(scores[i]) + t, rounded);
       if constexpr (kValueOffset != 0) code_sums[i] = add_int(code_sums[i], integers_of(rounded));
     }
   TINYLM_UNROLL for (int i = 0; i < N; ++i) {
-    tile[i].weights.scale = factors[i] == 0.0f ? 0.0f : 1.0f / (factors[i] * fold_add(sum[i]));
+    tile[i].weights.scale = factor[i] == 0.0f ? 0.0f : 1.0f / (factor[i] * fold_add(sum[i]));
     tile[i].weights.codes = reinterpret_cast<const int16_t*>(scores[i]);
     tile[i].weights.excess = kValueOffset != 0 ? fold_int(code_sums[i]) * kValueOffset : 0;
   }
