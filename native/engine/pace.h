@@ -27,7 +27,7 @@ class Pace {
 
  private:
   static constexpr int64_t kFewestSteps = 4, kTrialSteps = 128;      // a trial that has gained nothing ends early
-  static constexpr int64_t kFirstInterval = 64, kLastInterval = 256;  // steps between trials (all four chosen)
+  static constexpr int64_t kFirstInterval = 16, kLastInterval = 256;  // steps between trials (all four chosen)
 
   void try_the_other() {
     usual_ = ticks_ / steps_;

@@ -195,7 +195,7 @@ void test_pace() {
   CHECK(pace.all_threads());
   CHECK(pace_steps(pace, 2000, takes(150), takes(100)) >= 1950);
   pace_steps(pace, 500, takes(150), stalled);
-  CHECK(pace_steps(pace, 2000, takes(150), stalled) <= 100);
+  CHECK(pace_steps(pace, 2000, takes(150), stalled) <= 200);  // a trial lasts until the neighbour comes
   pace_steps(pace, 500, takes(150), takes(100));
   CHECK(pace_steps(pace, 2000, takes(150), takes(100)) >= 1950);
 }
