@@ -166,8 +166,12 @@ def profile_changes(
 def base_changes(base: Path, profile: str, changes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the changes to a profile that training on from the model file `base` asks for: its shape, rows that fit.
 
-    Args: changes: the user's own; a row length among them stays.
+    Args:   changes: the user's own; a row length among them stays.
+    Raises: ConfigError if the changes ask for a shape.
     """
+    for key in changes:
+        if key == "train.preset" or key.split(".")[:2] == ["train", "model"]:
+            raise ConfigError(f"{key}: the model that training starts from has a shape already; leave this out")
     shape = read_model(base).config
     longest = min(shape.context_length, load_profile(profile).train.row_length)
     rows = 1 << (longest.bit_length() - 1)  # a power of two divides the batch

@@ -264,6 +264,9 @@ def test_tables_are_for_fitted_shapes(other: str, model: Path) -> None:
 
 def test_training_on_a_model_takes_its_shape_and_rows_that_fit_it(model: Path) -> None:
     assert "--preset" in refused("train", "--out", "out", "--from", model, "--preset", "story")
+    for setting in ("train.preset='story'", "train.model.d_model=128", "train.model={}"):
+        key = setting.partition("=")[0]
+        assert f"{key}: the model" in refused("train", "--out", "out", "--from", model, "--set", setting)
     train = load_profile("story", base_changes(model, "story", {})).train
     assert (train.shape, train.row_lengths) == (SHAPE, (64,))
     assert "train.context" not in base_changes(model, "story", {"train.context": 32})
