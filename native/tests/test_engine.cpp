@@ -98,7 +98,7 @@ void test_same_text_everywhere(const std::string& precision, bool gpt2) {
   std::vector<std::vector<int32_t>> expected;
   for (const kernels::KernelTable* table : tables()) {
     const auto weights = load(file, *table, 3);
-    for (const engine::EngineOptions options : {engine::EngineOptions{1, 1, 1}, {1, 1, 5}, {2, 1, 3}, {1, 3, 4}, {2, 2, 32}}) {
+    for (const engine::EngineOptions options : {engine::EngineOptions{1, 1, 1}, {1, 3, 1}, {1, 1, 5}, {2, 1, 3}, {1, 3, 4}, {2, 2, 32}}) {
       Engine engine(weights, options);
       const auto requests = some_requests();
       for (const auto& r : requests) engine.submit(r);
