@@ -22,6 +22,16 @@ struct Segment {
   int64_t logits;
 };
 
+// What a row costs its thread: products, and attention by position.
+struct RowCost {
+  int64_t products, per_position;
+  int64_t at(int64_t position) const { return products + per_position * position; }
+};
+
+// Puts the first row of each part into `begins`: at most `parts`, as nearly equal in cost as boundaries allow. A part begins with a
+// segment, or where its tiles of rows would end; that is a multiple of four, since the cache's values of four positions share words.
+void divide_rows(const std::vector<Segment>& segments, int64_t parts, const RowCost& cost, std::vector<int64_t>& begins);
+
 // Receives one row of logits at a time, on any thread of the team; must not throw.
 class LogitSink {
  public:
@@ -131,6 +141,7 @@ class Forward {
   const Plan* plan_ = &all_;
   bool narrows_ = false;  // this step goes from all_ to wanted_
   std::vector<Segment> wanted_segments_;
+  std::vector<int64_t> begins_;  // first rows of the plan's parts
   int64_t row_macs_ = 0;  // multiply-accumulates of a row in the products of one layer
 
   Buffer x_, qkv_, mixed_, up_, logits_, maxima_, normed_, looked_up_, scratch_;  // the last three: one row per thread

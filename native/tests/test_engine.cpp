@@ -19,6 +19,7 @@
 
 #include "engine.h"
 #include "errors.h"
+#include "forward.h"
 #include "json.h"
 #include "pace.h"
 #include "philox.h"
@@ -242,6 +243,28 @@ void test_team_spreads() {
 void test_team_spreads() {}
 #endif
 
+// Each part begins at the allowed row that is nearest to its share of the work.
+void test_divide_rows() {
+  const auto divided = [](const std::vector<engine::Segment>& segments, int64_t parts) {
+    std::vector<int64_t> begins;
+    engine::divide_rows(segments, parts, {1000, 1}, begins);
+    return begins;
+  };
+  const auto texts = [](int64_t count, int64_t position) {
+    return std::vector<engine::Segment>(static_cast<size_t>(count), {0, position, 1, nullptr, 1});
+  };
+  using Rows = std::vector<int64_t>;
+  CHECK(divided(texts(24, 100), 2) == (Rows{0, 12}));
+  CHECK(divided(texts(64, 7), 4) == (Rows{0, 16, 32, 48}));
+  CHECK(divided(texts(13, 5), 2) == (Rows{0, 6}) || divided(texts(13, 5), 2) == (Rows{0, 7}));
+  CHECK(divided({{0, 0, 200, nullptr, 1}}, 2) == (Rows{0, 104}));  // half of the work, by position; a multiple of eight
+  CHECK(divided({{0, 3, 60, nullptr, 1}}, 2) == (Rows{0, 29}));    // position 32
+  std::vector<engine::Segment> mixed = texts(10, 50);
+  mixed.push_back({0, 0, 40, nullptr, 1});
+  CHECK(divided(mixed, 2) == (Rows{0, 26}));  // ten texts and two tiles of the prompt
+  CHECK(divided(texts(3, 0), 1) == (Rows{0}));
+}
+
 void test_json() {
   const auto refused = [](const std::string& text) {
     try {
@@ -359,6 +382,7 @@ int main() {
   test_top_k();
   test_pace();
   test_team_spreads();
+  test_divide_rows();
   test_json();
   test_damaged_files();
   test_limits();
