@@ -108,9 +108,7 @@ void Replica::place(std::shared_ptr<Request> request) {
   copy_prefix(found.home);
   order_.push_back(found.home);
   ++active_;
-  const size_t rows = slot.tokens().size(), vocab = static_cast<size_t>(weights_.config().vocab_size);
-  if (slot.request().task == Task::score) slot.result().log_probs.resize(rows);
-  if (slot.request().task == Task::logits) slot.result().logits.resize(rows * vocab);
+  if (slot.request().task == Task::score) slot.result().log_probs.resize(slot.tokens().size());
 }
 
 // A waiting slot copies once its donor has read the shared tokens, and stops waiting if the donor never will.
