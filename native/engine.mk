@@ -43,16 +43,20 @@ $(eval $(call engine_flavour,plain,$(CXX) $(CXXFLAGS)))
 $(eval $(call engine_flavour,asan,$(CXX) $(CXXFLAGS) $(SANITIZE) -fsanitize=address$(comma)undefined -fno-sanitize-recover=all))
 $(eval $(call engine_flavour,tsan,$(CXX) $(CXXFLAGS) $(SANITIZE) -fsanitize=thread))
 
-# Fuzzing: the scalar table is enough, the loader and the scheduler are what is attacked.
+# Fuzzing: the loader and the scheduler are what is attacked. The loader's target packs weights with sanitized kernels, the scalar
+# ones; the scheduler's takes kernels as they are, which makes many times the runs in the same seconds.
 FUZZ_TARGETS := model_file scheduler
-FUZZ_SOURCES := $(wildcard engine/*.cpp) $(addprefix kernels/,$(addsuffix .cpp,$(COMMON)))
+FUZZ_SOURCES := $(wildcard engine/*.cpp)
+FUZZ_KERNELS_model_file := $(addprefix kernels/,$(addsuffix .cpp,$(COMMON)))
+FUZZ_KERNELS_scheduler := $(addprefix $(BUILD)/plain/,$(addsuffix .o,$(COMMON) $(NATIVE)))
+FUZZ_PARTS := $(FUZZ_SOURCES) $(FUZZ_KERNELS_model_file) $(FUZZ_KERNELS_scheduler) $(ENGINE_HEADERS)
 FUZZ_FLAGS := -std=c++17 -ffp-contract=off $(SANITIZE) -fsanitize=address$(comma)undefined -fno-sanitize-recover=all $(ENGINE_INCLUDES)
-$(BUILD)/fuzz/%: fuzz/fuzz_%.cpp $(FUZZ_SOURCES) $(ENGINE_HEADERS)
+$(BUILD)/fuzz/%: fuzz/fuzz_%.cpp $(FUZZ_PARTS)
 	@mkdir -p $(@D)
-	$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer $< $(FUZZ_SOURCES) -o $@
-$(BUILD)/replay/%: fuzz/fuzz_%.cpp fuzz/replay_main.cpp $(FUZZ_SOURCES) $(ENGINE_HEADERS)
+	$(CLANG) $(FUZZ_FLAGS) -fsanitize=fuzzer $< $(FUZZ_SOURCES) $(FUZZ_KERNELS_$*) -o $@
+$(BUILD)/replay/%: fuzz/fuzz_%.cpp fuzz/replay_main.cpp $(FUZZ_PARTS)
 	@mkdir -p $(@D)
-	$(CXX) $(FUZZ_FLAGS) $< fuzz/replay_main.cpp $(FUZZ_SOURCES) -o $@
+	$(CXX) $(FUZZ_FLAGS) $< fuzz/replay_main.cpp $(FUZZ_SOURCES) $(FUZZ_KERNELS_$*) -o $@
 replay: $(addprefix $(BUILD)/replay/,$(FUZZ_TARGETS))
 	for target in $(FUZZ_TARGETS); do $(BUILD)/replay/$$target fuzz/corpus/$$target || exit 1; done
 ifeq ($(CLANG),)

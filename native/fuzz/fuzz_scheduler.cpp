@@ -61,7 +61,7 @@ std::shared_ptr<Request> make(const Shape& shape, int64_t channel) {
 
 const std::shared_ptr<const engine::Weights>& weights() {
   static const std::string file = testing::tiny_file({});
-  static const auto loaded = engine::load_weights(engine::MemorySource(file.data(), file.size()), *kernels::find_kernels("scalar"), 1);
+  static const auto loaded = engine::load_weights(engine::MemorySource(file.data(), file.size()), *kernels::find_kernels("auto"), 1);
   return loaded;
 }
 
