@@ -146,15 +146,13 @@ void Engine::close_locked(int64_t channel) {
 // Whoever is woken wants the lock: waking only after its release spares a sleeper on a crowded core from waiting for
 // the waker's next turn (p99 of the harness's submissions with 4 replicas on 2 cores: 3-6 ms before).
 int64_t Engine::submit(std::shared_ptr<Request> request) {
-  std::string error = complaint(*request);
-  if (error.empty()) error = make_room(*request);
   std::unique_lock<std::mutex> hold(lock_);
   if (failure_ != nullptr) throw EngineError(failure_);
   if (channels_.find(request->channel) == channels_.end()) throw EngineError("submit to a closed channel");
   const int64_t ticket = request->ticket = next_ticket_++;
   request->submitted_ns = steady_ns();
   request->token_bytes = token_bytes_;
-  const bool answered = answer_at_once(*request, std::move(error));
+  const bool answered = answer_at_once(*request);
   if (!answered) {
     live_[ticket] = request;
     queue_.push_back(std::move(request));
@@ -189,21 +187,9 @@ std::string Engine::complaint(const Request& request) const {
   return {};
 }
 
-// What large a request needs is made here, where a failure is this request's alone: within a replica it would end all of them.
-std::string Engine::make_room(Request& request) const {
-  if (request.task != Task::logits) return {};
-  const size_t count = request.tokens.size() * static_cast<size_t>(weights_->config().vocab_size);
-  try {
-    request.logits.resize(count);
-  } catch (const std::bad_alloc&) {
-    return "no memory for " + std::to_string(count * sizeof(float)) + " bytes of logits; ask for fewer positions at once";
-  }
-  return {};
-}
-
-bool Engine::answer_at_once(const Request& request, std::string error) {
+bool Engine::answer_at_once(const Request& request) {
   Result result;
-  result.error = std::move(error);
+  result.error = complaint(request);
   if (!result.error.empty()) {
     result.finish = Finish::invalid_input;
   } else if (request.task != Task::generate) {

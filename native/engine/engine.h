@@ -65,9 +65,8 @@ class Engine final : private Desk {
   void stop_locked();
   void close_locked(int64_t channel);
   void serve(Replica& replica) noexcept;
-  bool answer_at_once(const Request& request, std::string error);
+  bool answer_at_once(const Request& request);
   std::string complaint(const Request& request) const;
-  std::string make_room(Request& request) const;
   int64_t share_locked() const;
 
   const std::shared_ptr<const Weights> weights_;

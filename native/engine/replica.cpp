@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
+#include <string>
 #include <utility>
 
 #include "clock.h"
@@ -108,7 +110,20 @@ void Replica::place(std::shared_ptr<Request> request) {
   copy_prefix(found.home);
   order_.push_back(found.home);
   ++active_;
-  if (slot.request().task == Task::score) slot.result().log_probs.resize(slot.tokens().size());
+  make_room(found.home);
+}
+
+// Where a request's answer goes. One that finds no memory is answered so, and the others go on.
+void Replica::make_room(size_t index) {
+  Slot& slot = slots_[index];
+  const size_t rows = slot.tokens().size(), logits = rows * static_cast<size_t>(weights_.config().vocab_size);
+  try {
+    if (slot.request().task == Task::score) slot.result().log_probs.resize(rows);
+    if (slot.request().task == Task::logits) slot.result().logits.resize(logits);
+  } catch (const std::bad_alloc&) {
+    slot.result().error = "no memory for the answer to " + std::to_string(rows) + " tokens; ask for fewer at once";
+    finish(index, Finish::invalid_input, steady_ns());
+  }
 }
 
 // A waiting slot copies once its donor has read the shared tokens, and stops waiting if the donor never will.

@@ -59,6 +59,7 @@ class Replica final : private LogitSink {
 
   Place find_place(const Request& request, int64_t capacity) const;
   void place(std::shared_ptr<Request> request);
+  void make_room(size_t index);
   void copy_prefix(size_t index);
   void collect_segments();
   void add_segment(size_t slot, int64_t count);

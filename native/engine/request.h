@@ -45,7 +45,6 @@ struct Request {
   bool trim_space = false;  // drop one leading space of the text
   int64_t submitted_ns = 0;
   std::shared_ptr<const TokenBytes> token_bytes;  // null: no text, no stop strings
-  std::vector<float> logits;  // room for the result's, made when the request is submitted
   std::atomic<bool> cancelled{false};
 };
 

@@ -12,7 +12,6 @@ void Slot::begin(std::shared_ptr<Request> request, int64_t cached, int64_t now_n
   tokens_ = request_->tokens;
   if (request_->task == Task::score) tokens_.pop_back();  // the last token is only predicted
   result_ = Result{};
-  result_.logits = std::move(request_->logits);
   result_.ticket = request_->ticket;
   result_.channel = request_->channel;
   result_.prompt_tokens = static_cast<int64_t>(request_->tokens.size());
