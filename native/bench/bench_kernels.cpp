@@ -111,7 +111,7 @@ void add_attention(const KernelTable& t, KvType type, int64_t head_dim, int64_t 
   cases.push_back({name, macs, "GMAC/s", [=] {
     for (int64_t h = 0; h < heads; ++h)
       table->attention({views[static_cast<size_t>(h)], 1, queries, length - queries, 0, 0.2f, q + h * head_dim, heads * head_dim,
-                        out + h * head_dim, heads * head_dim, scratch, nullptr, nullptr});
+                        out + h * head_dim, heads * head_dim, scratch, {}, {}});
   }});
 }
 
@@ -142,14 +142,14 @@ void add_decode(const KernelTable& t, KvType type, int64_t head_dim, int64_t hea
     for (int64_t layer = 0; layer < layers; ++layer)
       for (int64_t slot = 0; slot < slots; ++slot)
         for (int64_t head = 0; head < heads; ++head) {
-          AttentionCall call{view(slot, layer, head), 1, 1, length - 1, 0, 0.2f, q + head * head_dim, 0, out + head * head_dim, 0, scratch, nullptr, nullptr};
-          const int64_t next = slot * heads + head + 1;
-          if (next < slots * heads) {
-            const KvView ahead = view(next / heads, layer, next % heads);
-            call.next_k = ahead.k;
-            call.next_v = ahead.v;
-          }
-          table->attention(call);
+          const auto upcoming = [&](int64_t calls) {
+            const int64_t at = slot * heads + head + calls;
+            if (at >= slots * heads) return Upcoming{};
+            const KvView kv = view(at / heads, layer, at % heads);
+            return Upcoming{kv.k, kv.v};
+          };
+          table->attention({view(slot, layer, head), 1, 1, length - 1, 0, 0.2f, q + head * head_dim, 0, out + head * head_dim, 0, scratch,
+                            upcoming(1), upcoming(2)});
         }
   }});
 }
@@ -232,7 +232,7 @@ void add_all(const KernelTable& t) {
       add_attention(t, type, head_dim, 200, 200, 6);
     }
   for (const KvType type : {KvType::q8, KvType::bf16})
-    for (const int64_t slots : {1, 8, 16, 32}) {
+    for (const int64_t slots : {1, 8, 32, 96}) {
       add_decode(t, type, 32, 6, 16, slots, 256, 110);
       add_decode(t, type, 64, 6, 8, slots, 512, 110);
     }

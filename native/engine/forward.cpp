@@ -257,12 +257,18 @@ void Forward::mix(const LayerWeights& layer, int64_t index, int thread) {
   if (plan_->segment_divided) team_.meet();
   const int64_t D = config_.head_dim, group = config_.n_heads / config_.n_kv_heads;
   const int64_t units = static_cast<int64_t>(part.units.size());
+  const auto upcoming = [&](int64_t u) {
+    if (u >= units) return kernels::Upcoming{};
+    const Unit& unit = part.units[static_cast<size_t>(u)];
+    const kernels::KvView view = cache_.view(unit.slot, index, unit.kv_head);
+    return kernels::Upcoming{view.k, view.v};
+  };
   over(units, [&](int64_t u) {
     const Unit& unit = part.units[static_cast<size_t>(u)];
     if (unit.stores) rotate_and_store(layer, index, unit.kv_head, unit.first_row, unit.rows, thread);
     for (int64_t r = unit.first_row; r < unit.first_row + unit.rows; ++r)
       rotate(layer.q_norm, qkv_.row(r) + unit.kv_head * group * D, group, plan_->rows[static_cast<size_t>(r)].position);
-    attend(index, unit, u + 1 < units ? &unit + 1 : nullptr, thread);
+    attend(index, unit, upcoming(u + 1), upcoming(u + 2), thread);
   });
 }
 
@@ -313,8 +319,7 @@ void Forward::rotate(const NormWeights& norm, float* x, int64_t heads, int64_t p
   table_.rope(x, heads, D, config_.rotary_dim, cos, cos + config_.rotary_dim / 2);
 }
 
-// `next`: the unit after this one, fetched meanwhile, or null.
-void Forward::attend(int64_t index, const Unit& unit, const Unit* next, int thread) {
+void Forward::attend(int64_t index, const Unit& unit, const kernels::Upcoming& next, const kernels::Upcoming& later, int thread) {
   const int64_t D = config_.head_dim, group = config_.n_heads / config_.n_kv_heads;
   kernels::AttentionCall call{};
   call.kv = cache_.view(unit.slot, index, unit.kv_head);
@@ -328,10 +333,7 @@ void Forward::attend(int64_t index, const Unit& unit, const Unit* next, int thre
   call.out = mixed_.row(unit.first_row) + unit.kv_head * group * D;
   call.out_stride = mixed_.stride;
   call.scratch = scratch_.row(thread);
-  if (next != nullptr) {
-    const kernels::KvView view = cache_.view(next->slot, index, next->kv_head);
-    call.next_k = view.k, call.next_v = view.v;
-  }
+  call.next = next, call.later = later;
   table_.attention(call);
 }
 

@@ -106,7 +106,7 @@ class Forward {
   void rotate_and_store(const LayerWeights& layer, int64_t index, int64_t kv_head, int64_t first_row, int64_t rows,
                         int thread);
   void rotate(const NormWeights& norm, float* x, int64_t heads, int64_t position) const;
-  void attend(int64_t index, const Unit& unit, const Unit* next, int thread);
+  void attend(int64_t index, const Unit& unit, const kernels::Upcoming& next, const kernels::Upcoming& later, int thread);
   const uint8_t* prepare_normed(int thread, const NormWeights& norm, const kernels::Matrix& matrix, size_t buffer);
   const uint8_t* prepare_plain(int thread, const Buffer& from, const kernels::Matrix& matrix);
   void normalise(const NormWeights& norm, const float* x, float* y) const;

@@ -32,35 +32,38 @@ TINYLM_INLINE void store_scores(float* to, const I16& dots, const Query& query, 
   store(to, mul(mul(to_float(sub_int(dots, set1_int(query.excess))), set1(query.scale)), key_scales));
 }
 
-// What the next call will read, or this one's own where there is none.
-const uint8_t* next_keys(const AttentionCall& call) { return static_cast<const uint8_t*>(call.next_k ? call.next_k : call.kv.k); }
-const uint8_t* next_values(const AttentionCall& call) { return static_cast<const uint8_t*>(call.next_v ? call.next_v : call.kv.v); }
+// What an upcoming call will read, or this one's own where there is none.
+const uint8_t* keys_of(const Upcoming& call, const KvView& own) { return static_cast<const uint8_t*>(call.k ? call.k : own.k); }
+const uint8_t* values_of(const Upcoming& call, const KvView& own) { return static_cast<const uint8_t*>(call.v ? call.v : own.v); }
 
-// `values` and `next`: as many of this call's values and of the next one's keys, 64 bytes for each quad and block, fetched meanwhile.
+// `values`: as many of this call's values, fetched meanwhile. `later`: the same blocks of a later call's keys.
 template <int Blocks>
 TINYLM_NOINLINE void score_blocks_q8(const uint8_t* k, int64_t block_bytes, const Query& query, int64_t quads,
-                                     const uint8_t* values, const uint8_t* next, float* scores) {
+                                     const uint8_t* values, const uint8_t* later, float* scores) {
   I16 sums[Blocks];
   TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) sums[b] = zero_int();
   for (int64_t quad = 0; quad < quads; ++quad) {
     const Query4 four = query4(query.codes + 4 * quad);
     TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) {
-      __builtin_prefetch(values + (b * quads + quad) * 64);
-      __builtin_prefetch(next + (b * quads + quad) * 64);
+      fetch_near(values + (b * quads + quad) * 64);
+      fetch_far(later + b * block_bytes + kKeyHeader + quad * 64);
       sums[b] = dot4_keys(sums[b], load_weights(k + b * block_bytes + kKeyHeader + quad * 64), four);
     }
   }
-  TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) store_scores(scores + b * kPositionBlock, sums[b], query, k + b * block_bytes);
+  TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) {
+    for (int64_t i = 0; i < kKeyHeader; i += 64) fetch_far(later + b * block_bytes + i);
+    store_scores(scores + b * kPositionBlock, sums[b], query, k + b * block_bytes);
+  }
 }
 
 struct Int8Scores {
-  const uint8_t *k, *v, *next_k;
+  const uint8_t *k, *v, *later_k;
   int64_t block_bytes, quads;
   const Query& query;
   float* scores;
   template <int Blocks>
   TINYLM_INLINE void run(int64_t b) const {
-    score_blocks_q8<Blocks>(k + b * block_bytes, block_bytes, query, quads, v + b * quads * 64, next_k + b * quads * 64,
+    score_blocks_q8<Blocks>(k + b * block_bytes, block_bytes, query, quads, v + b * quads * 64, later_k + b * block_bytes,
                             scores + b * kPositionBlock);
   }
 };
@@ -68,7 +71,7 @@ struct Int8Scores {
 void int8_scores(const AttentionCall& call, const float* q, int64_t begin, int64_t end, float* scaled, float* scores) {
   const int64_t head_dim = call.kv.head_dim;
   const Query query = quantise_query(q, head_dim, call.scale, reinterpret_cast<uint8_t*>(scaled));
-  const Int8Scores step{static_cast<const uint8_t*>(call.kv.k), static_cast<const uint8_t*>(call.kv.v), next_keys(call),
+  const Int8Scores step{static_cast<const uint8_t*>(call.kv.k), static_cast<const uint8_t*>(call.kv.v), keys_of(call.later, call.kv),
                         key_block_bytes(KvType::q8, head_dim), round_up(head_dim, 4) / 4, query, scores};
   for_position_blocks(begin / kPositionBlock, round_up(end, kPositionBlock) / kPositionBlock, step);
 }
@@ -121,7 +124,7 @@ TINYLM_NOINLINE void weigh(const KvView& kv, TileQuery* tile, int64_t from, int6
     TINYLM_UNROLL for (int i = 0; i < N; ++i) max[i] = max16(load(scores[i] + t), max[i]);
   TINYLM_UNROLL for (int i = 0; i < N; ++i) max[i] = set1(fold_max(max[i]));
   for (int64_t t = from; t < to; t += kLanes, ahead.from += ahead.block_bytes) {
-    for (int64_t i = 0; i < ahead.block_bytes; i += 64) __builtin_prefetch(ahead.from + i);
+    for (int64_t i = 0; i < ahead.block_bytes; i += 64) fetch_far(ahead.from + i);
     const F16 scales = load(reinterpret_cast<const float*>(value_scales + t / kPositionBlock * block_bytes));
     TINYLM_UNROLL for (int i = 0; i < N; ++i) {
       const F16 score = load(scores[i] + t), p = exp_below(sub(score, max[i]));
@@ -158,20 +161,20 @@ TINYLM_INLINE void store_mixed(float* to, const I16& sum, const IntegerWeights& 
   store_some(to, mul(to_float(sub_int(sum, set1_int(weights.excess))), set1(weights.scale)), count);
 }
 
-// out[0..16 Chunks) = sum over positions of weight * value, times `scale`. `next`, `next_v`: as many bytes of the next call's
-// keys and values.
+// out[0..16 Chunks) = sum over positions of weight * value, times `scale`. `next`, `later`: as many bytes of the next call's
+// keys and of a later one's values.
 template <int Chunks>
 TINYLM_NOINLINE void mix_values_q8(const uint8_t* v, int64_t row_bytes, const IntegerWeights& weights, int64_t begin, int64_t end,
-                                   const uint8_t* next, const uint8_t* next_v, float* out, int64_t count) {
+                                   const uint8_t* next, const uint8_t* later, float* out, int64_t count) {
   // Several sums of each chunk, or the loop would wait for the last addition. Positions past `end` have weights of zero.
   constexpr int Splits = kMixSums / Chunks < 4 ? kMixSums / Chunks : 4;  // at most a block of positions a turn
   I16 sums[Chunks * Splits];
   TINYLM_UNROLL for (int i = 0; i < Chunks * Splits; ++i) sums[i] = zero_int();
   for (int64_t t = begin; t < end; t += 4 * Splits)
-    TINYLM_UNROLL for (int s = 0; s < Splits; ++s, next += 64 * Chunks, next_v += 64 * Chunks)
+    TINYLM_UNROLL for (int s = 0; s < Splits; ++s, next += 64 * Chunks, later += 64 * Chunks)
       TINYLM_UNROLL for (int c = 0; c < Chunks; ++c) {
-        __builtin_prefetch(next + c * 64);
-        __builtin_prefetch(next_v + c * 64);
+        fetch_near(next + c * 64);
+        fetch_far(later + c * 64);
         I16& sum = sums[c * Splits + s];
         sum = mix_values4(sum, values4(v + (t + 4 * s) * row_bytes + c * 64), weights.codes + t + 4 * s);
       }
@@ -185,17 +188,19 @@ TINYLM_NOINLINE void mix_values_q8(const uint8_t* v, int64_t row_bytes, const In
 void mix_all_q8(const AttentionCall& call, float* scores, int64_t begin, int64_t end, float* out) {
   const int64_t head_dim = call.kv.head_dim, row_bytes = round_up(head_dim, kLanes);
   const uint8_t* v = static_cast<const uint8_t*>(call.kv.v);
-  const uint8_t *next = next_keys(call), *next_v = next_values(call);
   TileQuery query{begin, end, scores, out, {}, {}};
   const int64_t from = first_block(query), fetched = round_up(end - from, 4) * kLanes;  // bytes per chunk
-  weigh<1>(call.kv, &query, from, block_end(query), {next, key_block_bytes(KvType::q8, head_dim)});
+  const int64_t block_bytes = key_block_bytes(KvType::q8, head_dim), keys_begin = from / kPositionBlock * block_bytes;
+  const uint8_t* next = keys_of(call.next, call.kv) + keys_begin;
+  const uint8_t* later = values_of(call.later, call.kv) + from * row_bytes;
+  weigh<1>(call.kv, &query, from, block_end(query), {keys_of(call.later, call.kv) + keys_begin, block_bytes});
   const IntegerWeights& weights = query.weights;
   int64_t d = 0;
-  for (; d + 4 * kLanes <= row_bytes; d += 4 * kLanes, next += 4 * fetched, next_v += 4 * fetched)
-    mix_values_q8<4>(v + 4 * d, row_bytes, weights, from, end, next, next_v, out + d, head_dim - d);
-  for (; d + 2 * kLanes <= row_bytes; d += 2 * kLanes, next += 2 * fetched, next_v += 2 * fetched)
-    mix_values_q8<2>(v + 4 * d, row_bytes, weights, from, end, next, next_v, out + d, head_dim - d);
-  if (d < row_bytes) mix_values_q8<1>(v + 4 * d, row_bytes, weights, from, end, next, next_v, out + d, head_dim - d);
+  for (; d + 4 * kLanes <= row_bytes; d += 4 * kLanes, next += 4 * fetched, later += 4 * fetched)
+    mix_values_q8<4>(v + 4 * d, row_bytes, weights, from, end, next, later, out + d, head_dim - d);
+  for (; d + 2 * kLanes <= row_bytes; d += 2 * kLanes, next += 2 * fetched, later += 2 * fetched)
+    mix_values_q8<2>(v + 4 * d, row_bytes, weights, from, end, next, later, out + d, head_dim - d);
+  if (d < row_bytes) mix_values_q8<1>(v + 4 * d, row_bytes, weights, from, end, next, later, out + d, head_dim - d);
 }
 
 // --- Several queries at once: prompts, and query heads that share a kv head. The integers are exact, so the bits are those
@@ -212,7 +217,7 @@ TINYLM_NOINLINE void score_tile(const uint8_t* k, int64_t block_bytes, const Til
   for (int64_t quad = 0; quad < quads; ++quad) {
     decltype(load_weights(k)) keys[Blocks];
     TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) {
-      __builtin_prefetch(values + ((first + b) * quads + quad) * 64);
+      fetch_near(values + ((first + b) * quads + quad) * 64);
       keys[b] = load_weights(k + b * block_bytes + kKeyHeader + quad * 64);
     }
     TINYLM_UNROLL for (int i = 0; i < kQueryTile; ++i) {
@@ -232,7 +237,7 @@ TINYLM_NOINLINE void mix_tile(const uint8_t* v, int64_t row_bytes, const TileQue
   TINYLM_UNROLL for (int i = 0; i < kQueryTile * Chunks; ++i) sums[i] = zero_int();
   for (int64_t t = begin; t < end; t += 4)
     TINYLM_UNROLL for (int c = 0; c < Chunks; ++c, next += 64) {
-      __builtin_prefetch(next);
+      fetch_near(next);
       const Values4 values = values4(v + t * row_bytes + 4 * d + c * 64);
       TINYLM_UNROLL for (int i = 0; i < kQueryTile; ++i)
         sums[i * Chunks + c] = mix_values4(sums[i * Chunks + c], values, tile[i].weights.codes + t);
@@ -276,13 +281,13 @@ void attend_tile(const AttentionCall& call, int64_t first, bool last) {
   for (int i = 0; i < kQueryTile; ++i) tile[i] = tile_query(call, first + i, call.scratch + i * (width + to));
   const int64_t from = tile[0].begin / kPositionBlock * kPositionBlock;
   const uint8_t *k = static_cast<const uint8_t*>(call.kv.k), *v = static_cast<const uint8_t*>(call.kv.v);
-  const uint8_t* next_k = last && call.next_k ? static_cast<const uint8_t*>(call.next_k) : k;
-  const uint8_t* next_v = last && call.next_v ? static_cast<const uint8_t*>(call.next_v) : v;
+  const uint8_t* next_k = last ? keys_of(call.next, call.kv) : k;
+  const uint8_t* next_v = last ? values_of(call.next, call.kv) : v;
   int64_t b = from / kPositionBlock;
   for (; b + Blocks <= to / kPositionBlock; b += Blocks) score_tile<Blocks>(k, block_bytes, tile, quads, b, next_v);
   for (; b < to / kPositionBlock; ++b) score_tile<1>(k, block_bytes, tile, quads, b, next_v);
   const int64_t fetched = round_up(end - from, 4) * kLanes;  // bytes per chunk
-  weigh_tile(call.kv, tile, from, to, {next_k, last && call.next_k ? block_bytes : 0});
+  weigh_tile(call.kv, tile, from, to, {next_k, last && call.next.k ? block_bytes : 0});
   int64_t d = 0;
   for (; d + Chunks * kLanes <= width; d += Chunks * kLanes, next_k += Chunks * fetched)
     mix_tile<Chunks>(v, width, tile, from, end, next_k, d, head_dim);

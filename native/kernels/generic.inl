@@ -8,6 +8,10 @@
 constexpr float kRoundMagic = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest-even integer in the low bits
 constexpr float kMinusInfinity = -__builtin_inff();
 
+// Brings a line into the first-level or the second-level cache. Any address will do: a fetch cannot fail.
+TINYLM_INLINE void fetch_near(const void* line) { __builtin_prefetch(line, 0, 3); }
+TINYLM_INLINE void fetch_far(const void* line) { __builtin_prefetch(line, 0, 2); }
+
 // The rare ends of rows stay out of the hot loops' code.
 TINYLM_NOINLINE void copy_end(const float* x, int64_t count, float fill, float* lanes) {
   for (int64_t i = 0; i < kLanes; ++i) lanes[i] = i < count ? x[i] : fill;

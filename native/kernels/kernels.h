@@ -57,6 +57,11 @@ struct KvView {
   void* v;
 };
 
+// The cache of a call still to come, to be fetched meanwhile; null where there is none.
+struct Upcoming {
+  const void *k, *v;
+};
+
 // One attention call: `queries` consecutive positions of one slot, all `group` query heads of one kv head.
 struct AttentionCall {
   KvView kv;
@@ -70,8 +75,7 @@ struct AttentionCall {
   float* out;              // out[i * out_stride + g * D + d], any alignment
   int64_t out_stride;      // floats
   float* scratch;          // attention_scratch_floats(T, D) floats
-  const void* next_k;      // kv.k and kv.v of the call after this one, to be fetched meanwhile; or null
-  const void* next_v;
+  Upcoming next, later;    // the call after this one, and the one after that
 };
 
 struct KernelTable {

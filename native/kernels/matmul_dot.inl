@@ -28,7 +28,7 @@ TINYLM_INLINE void dot_sums(const uint8_t* w, int64_t block, Fetch fetch, const 
       // One row reads one stream and does little else: the processor's own prefetchers are quicker there (W1 of llama-20m and
       // llama-8m on one Zen 5 thread + 18 and + 22 %).
       if constexpr (Rows > 1) {
-        TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) __builtin_prefetch(fetch.from + b * 64);
+        TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) fetch_far(fetch.from + b * 64);
         fetch.from += fetch.step;
       }
       TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) weights[b] = load_weights(w + b * block + 4 * s * kLanes);
