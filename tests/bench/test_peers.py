@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from tinylm.bench.limits import measure_limits
 from tinylm.bench.models import macs_of_work
 from tinylm.bench.peers import run as peers
 from tinylm.bench.peers.engines import Engine, convert
 from tinylm.bench.store import read_run
+from tinylm.cli import app
 from tinylm.errors import StageError
 from tinylm.presets import preset
 from tinylm.progress import NullProgress
@@ -64,6 +66,21 @@ def test_a_stopped_comparison_leaves_its_whole_rounds(measure: Callable[..., Non
     cells = read_run(tmp_path / "run").cells
     assert len(cells) == of_a_round
     assert {cell["repeat"] for cell in cells} == {0}
+
+
+def test_the_command_says_what_a_stopped_comparison_leaves(
+    measure: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tinylm.bench.limits.measure_limits", lambda *_: None)
+    measured = [case for case in peers._plan([PRESET], peers.WORKLOADS, 0) if case.engine.name != "llama.cpp"]
+    for whole, said in ((0, "no round was whole"), (1, "has its whole rounds")):
+        measure(iter([ANSWER] * len(measured) * whole + [KeyboardInterrupt()]))
+        reports = tmp_path / str(whole)
+        done = CliRunner().invoke(app, ["bench", "peers", "--preset", PRESET, "--reports", str(reports)])
+        assert done.exit_code == 130
+        assert said in done.stderr
+        assert "begins anew" in done.stderr
+        assert len(list(reports.glob("*-peers"))) == len(list(reports.glob("*-peers/peers.html"))) == whole
 
 
 def test_an_engine_that_is_missing_is_a_row_with_the_reason(measure: Callable[..., None], tmp_path: Path) -> None:

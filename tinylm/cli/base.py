@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 WORK_FAILED = 1
-AGAIN = "stopped; the same command goes on where it was"
+AGAIN = "stopped; the same command goes on where it was"  # of a command that says nothing else of itself
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object, last on standard output.")]
@@ -77,7 +77,7 @@ class CommandGroup(TyperGroup):
         except TinyLMError as error:
             _fail(str(error), error.exit_code)
         except KeyboardInterrupt as stop:
-            _fail(AGAIN, 128 + getattr(stop, "signum", signal.SIGINT))
+            _fail(stop.args[0] if stop.args else AGAIN, 128 + getattr(stop, "signum", signal.SIGINT))
         except BrokenPipeError:
             # The reader of our output is gone (`| head`); standard output must not be flushed again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -165,10 +165,18 @@ def bench_peers(
             rounds=rounds,
             measure_limits=lambda: measure_limits(measure_macs, measure_read),
         )
+    except KeyboardInterrupt as stop:
+        # Rounds of another hour would not compare like with like, so the next run begins anew.
+        some = (folder / "run.json").exists()
+        left = f"{page} has its whole rounds" if some else "no round was whole, so nothing is left of it"
+        stop.args = (f"stopped; {left}, and the same command begins anew",)
+        raise
     finally:
         if (folder / "run.json").exists():  # of a stopped run, the rounds that are whole
             render_peers(folder, page)
             render_index(reports)
+        elif folder.exists():
+            folder.rmdir()
     for what, reason in told["missing"].items():
         out.line(f"not measured: {what}: {reason}")
     out.line(f"report  {page}")
