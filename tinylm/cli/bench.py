@@ -175,7 +175,7 @@ def bench_peers(
         if (folder / "run.json").exists():  # of a stopped run, the rounds that are whole
             render_peers(folder, page)
             render_index(reports)
-        elif folder.exists():
+        elif folder.exists() and not any(folder.iterdir()):
             folder.rmdir()
     for what, reason in told["missing"].items():
         out.line(f"not measured: {what}: {reason}")
