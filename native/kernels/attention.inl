@@ -236,7 +236,7 @@ void attend(const AttentionCall& call, const float* q, int64_t begin, int64_t en
   float* scores = call.scratch + round_up(call.kv.head_dim, kLanes);
   // Caches of many slots do not fit the processor's, so for q8 a later call's keys and values are fetched into the second-level cache
   // in all loops of this one, the keys twice, and what is read next once more into the first level. A processor drops fetches
-  // while its miss buffers are full (of a burst of 128 a quarter, measured on Zen 5), and those of the first level are few: W2
+  // while its miss buffers are full (of a burst of 128 a quarter, measured on Zen 5), and the first level has the fewer: W2
   // of the presets 1.1 to 1.5 times as fast on Zen 4 as with fetches into the first level alone (see docs).
   if (call.kv.type == KvType::q8) {
     int8_scores(call, q, begin, end, scaled, scores);
