@@ -57,10 +57,10 @@ Item = TypeVar("Item")
 Out = TypeVar("Out")
 
 _WAIT_S = 0.1  # longest wait in C++ at once, so that Ctrl-C is noticed
-# A step reads all weights once and each text's keys and values: more texts share the weights, fewer stay in cache.
-# From 8 MB of weights to 52, the quickest number of texts was one for about 1.5 MB (docs/ENGINE.md).
-_WEIGHTS_PER_SLOT_BYTES = 1_500_000
-_FEWEST_SLOTS, _MOST_SLOTS = 8, 32  # of each thread
+# A step reads all weights once and each text's keys and values: more texts share the weights, fewer stay in cache. Weights of
+# 8 MB stay there themselves; of what is beyond, one text for 1.25 MB was about the quickest (docs/ENGINE.md).
+_CACHED_WEIGHTS_BYTES, _WEIGHTS_PER_SLOT_BYTES = 8_000_000, 1_250_000
+_FEWEST_SLOTS, _MOST_SLOTS = 6, 32  # of each thread
 _MOST_SLOTS_OF_A_REPLICA = 1024  # a bound on address space, whatever the number of threads (chosen)
 _BYTE_VOCABULARY = 256
 
@@ -79,7 +79,7 @@ def load_engine(
                  `threads_per_replica` leaves.
              threads_per_replica: threads that share one batch; default 1. For one stream at a time: 1 replica with all
                  cores.
-             max_batch: texts that a replica works on at once; default: 8 to 32 for each of its threads, more for larger
+             max_batch: texts that a replica works on at once; default: 6 to 32 for each of its threads, more for larger
                  models.
              isa: instruction set, one of `available_isas()`, or "auto" for the fastest.
     Raises:  DataError if the file cannot be read, FormatError if it is damaged, EngineError for an impossible setup.
@@ -94,7 +94,7 @@ def load_engine(
 
 
 def _default_slots(weights_bytes: int, threads: int) -> int:
-    wanted = weights_bytes // _WEIGHTS_PER_SLOT_BYTES // 4 * 4  # in fours (chosen)
+    wanted = (weights_bytes - _CACHED_WEIGHTS_BYTES) // _WEIGHTS_PER_SLOT_BYTES // 4 * 4  # in fours (chosen)
     of_a_thread = min(max(wanted, _FEWEST_SLOTS), _MOST_SLOTS)
     return min(of_a_thread * max(threads, 1), _MOST_SLOTS_OF_A_REPLICA)
 

@@ -86,8 +86,16 @@ struct IntegerWeights {
 };
 
 struct Ahead {  // what is fetched during each block of positions
-  const uint8_t* from;
-  int64_t block_bytes;
+  const uint8_t* keys;
+  int64_t key_bytes;  // of a block
+  const uint8_t* values;
+  int64_t value_bytes;
+
+  TINYLM_INLINE void fetch_block() {
+    for (int64_t i = 0; i < key_bytes; i += 128) fetch_far(keys + i), fetch_far(keys + i + 64);
+    for (int64_t i = 0; i < value_bytes; i += 128) fetch_far(values + i), fetch_far(values + i + 64);
+    keys += key_bytes, values += value_bytes;
+  }
 };
 
 struct TileQuery {
@@ -123,8 +131,8 @@ TINYLM_NOINLINE void weigh(const KvView& kv, TileQuery* tile, int64_t from, int6
   for (int64_t t = from + kLanes; t < to; t += kLanes)
     TINYLM_UNROLL for (int i = 0; i < N; ++i) max[i] = max16(load(scores[i] + t), max[i]);
   TINYLM_UNROLL for (int i = 0; i < N; ++i) max[i] = set1(fold_max(max[i]));
-  for (int64_t t = from; t < to; t += kLanes, ahead.from += ahead.block_bytes) {
-    for (int64_t i = 0; i < ahead.block_bytes; i += 64) fetch_far(ahead.from + i);
+  for (int64_t t = from; t < to; t += kLanes) {
+    ahead.fetch_block();
     const F16 scales = load(reinterpret_cast<const float*>(value_scales + t / kPositionBlock * block_bytes));
     TINYLM_UNROLL for (int i = 0; i < N; ++i) {
       const F16 score = load(scores[i] + t), p = exp_below(sub(score, max[i]));
@@ -193,7 +201,8 @@ void mix_all_q8(const AttentionCall& call, float* scores, int64_t begin, int64_t
   const int64_t block_bytes = key_block_bytes(KvType::q8, head_dim), keys_begin = from / kPositionBlock * block_bytes;
   const uint8_t* next = keys_of(call.next, call.kv) + keys_begin;
   const uint8_t* later = values_of(call.later, call.kv) + from * row_bytes;
-  weigh<1>(call.kv, &query, from, block_end(query), {keys_of(call.later, call.kv) + keys_begin, block_bytes});
+  weigh<1>(call.kv, &query, from, block_end(query),
+           {keys_of(call.later, call.kv) + keys_begin, block_bytes, values_of(call.next, call.kv) + from * row_bytes, kPositionBlock * row_bytes});
   const IntegerWeights& weights = query.weights;
   int64_t d = 0;
   for (; d + 4 * kLanes <= row_bytes; d += 4 * kLanes, next += 4 * fetched, later += 4 * fetched)
@@ -264,7 +273,7 @@ void weigh_tile(const KvView& kv, TileQuery* tile, int64_t from, int64_t to, Ahe
   if (alike && kWeighTogether == kQueryTile) return weigh<kWeighTogether>(kv, tile, from, to, ahead);
   for (int i = 0; i < kQueryTile; ++i) {
     TileQuery& query = tile[i];
-    weigh<1>(kv, &query, first_block(query), block_end(query), i == 0 ? ahead : Ahead{ahead.from, 0});
+    weigh<1>(kv, &query, first_block(query), block_end(query), i == 0 ? ahead : Ahead{ahead.keys, 0, nullptr, 0});
     int16_t* codes = reinterpret_cast<int16_t*>(query.scores);
     for (int64_t t = from; t < first_block(query); ++t) codes[t] = 0;
     for (int64_t t = block_end(query); t < to; ++t) codes[t] = 0;
@@ -287,7 +296,7 @@ void attend_tile(const AttentionCall& call, int64_t first, bool last) {
   for (; b + Blocks <= to / kPositionBlock; b += Blocks) score_tile<Blocks>(k, block_bytes, tile, quads, b, next_v);
   for (; b < to / kPositionBlock; ++b) score_tile<1>(k, block_bytes, tile, quads, b, next_v);
   const int64_t fetched = round_up(end - from, 4) * kLanes;  // bytes per chunk
-  weigh_tile(call.kv, tile, from, to, {next_k, last && call.next.k ? block_bytes : 0});
+  weigh_tile(call.kv, tile, from, to, {next_k, last && call.next.k ? block_bytes : 0, nullptr, 0});
   int64_t d = 0;
   for (; d + Chunks * kLanes <= width; d += Chunks * kLanes, next_k += Chunks * fetched)
     mix_tile<Chunks>(v, width, tile, from, end, next_k, d, head_dim);

@@ -212,8 +212,8 @@ def test_slots_grow_with_threads_and_weights(build_model: Any) -> None:
             return engine.info.max_batch
 
     small, large = build_model("int8"), build_model("f32", vocab_size=50_000, d_model=128)
-    assert (slots(small), slots(small, threads_per_replica=2), slots(small, max_batch=5)) == (8, 16, 5)
-    assert slots(large) == 16  # 25.6 MB of embeddings alone
+    assert (slots(small), slots(small, threads_per_replica=2), slots(small, max_batch=5)) == (6, 12, 5)
+    assert slots(large) == 12  # 25.6 MB of embeddings alone
 
 
 def test_refusals_are_named(tmp_path: Any, build_model: Any) -> None:
