@@ -57,8 +57,8 @@ Item = TypeVar("Item")
 Out = TypeVar("Out")
 
 _WAIT_S = 0.1  # longest wait in C++ at once, so that Ctrl-C is noticed
-# A step reads all weights once and each text's keys and values: more texts share the weights, fewer stay in cache. Weights of
-# 8 MB stay there themselves; of what is beyond, one text for 1.25 MB was about the quickest (docs/ENGINE.md).
+# A step reads all weights once and each text's keys and values: more texts share the weights, fewer stay in cache.
+# Weights of 8 MB stay there themselves; of what is beyond, one text for 1.25 MB was about the quickest (ENGINE.md).
 _CACHED_WEIGHTS_BYTES, _WEIGHTS_PER_SLOT_BYTES = 8_000_000, 1_250_000
 _FEWEST_SLOTS, _MOST_SLOTS = 6, 32  # of each thread
 _MOST_SLOTS_OF_A_REPLICA = 1024  # a bound on address space, whatever the number of threads (chosen)

@@ -11,9 +11,7 @@ namespace tinylm::engine {
 
 namespace {
 
-constexpr int64_t kLogitRows = 64;      // rows of logits held at once: 13 MB at V = 50,257
 constexpr int64_t kFusedChannels = 128; // feed-forward channels finished while they are in L1 and L2 (chosen)
-constexpr int64_t kHeadChannels = 1024; // logits whose block maxima are taken while they are in L2 (chosen)
 
 // Floats between rows: an odd number of cache lines, or the rows of a tile would compete for the same few sets of L1.
 int64_t row_stride(int64_t floats) { return kernels::round_up(floats, kernels::kLanes) | kernels::kLanes; }
@@ -47,6 +45,9 @@ void Forward::make_buffers() {
   const int64_t logit_rows = std::min(kLogitRows, max_rows_);
   logits_ = buffer(logit_rows, c.vocab_size);
   maxima_ = buffer(logit_rows, c.vocab_size / kernels::kMaximaBlock + 1);
+  passing_ = buffer(logit_rows, kHeadChannels);
+  tops_ = buffer(logit_rows, kLikelyLevels * kernels::kLanes);
+  floors_.resize(static_cast<size_t>(logit_rows));
   normed_ = buffer(team_.size(), c.d_model);
   const int64_t added_width = c.adds_to_embedding() ? c.d_model : 0;
   looked_up_ = buffer(team_.size(), std::max(c.value_embeddings ? c.kv_width() : 0, added_width));
@@ -70,7 +71,7 @@ void Forward::make_prepared_rows() {
 
 size_t Forward::bytes() const {
   size_t total = positions_.size();
-  for (const Buffer* buffer : {&x_, &qkv_, &mixed_, &up_, &logits_, &maxima_, &normed_, &looked_up_, &scratch_})
+  for (const Buffer* buffer : {&x_, &qkv_, &mixed_, &up_, &logits_, &maxima_, &passing_, &tops_, &normed_, &looked_up_, &scratch_})
     total += buffer->pages.size();
   for (const Pages& pages : prepared_) total += pages.size();
   return total;
@@ -363,37 +364,6 @@ void Forward::feed_forward(int thread, const LayerWeights& layer, const uint8_t*
   lap(thread, StepPart::rest);
   multiply(thread, layer.down, prepared, x_, true);
   lap(thread, StepPart::gemm);
-}
-
-void Forward::head(int thread) {
-  const kernels::Matrix& matrix = weights_.head;
-  const size_t row_bytes = table_.row_bytes(matrix.type, matrix.k);
-  uint8_t* prepared = prepared_[0].data();
-  const int64_t V = config_.vocab_size, total = static_cast<int64_t>(plan_->logit_rows.size());
-  for (int64_t tile = 0; tile < total; tile += kLogitRows) {
-    const int64_t rows = std::min(kLogitRows, total - tile);
-    float* normed = normed_.row(thread);
-    team_.each(rows, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) {
-        normalise(weights_.norm, x_.row(plan_->logit_rows[static_cast<size_t>(tile + r)]), normed);
-        table_.prepare_row(matrix.type, normed, matrix.k, prepared + static_cast<size_t>(r) * row_bytes);
-      }
-    });
-    lap(thread, StepPart::rest);
-    team_.each(V, std::min(kHeadChannels, kernels::round_up(grain(V), kernels::kMaximaBlock)), [&](int64_t begin, int64_t end) {
-      table_.matmul(matrix, prepared, rows, begin, end, logits_.row(0), logits_.stride, false);
-      for (int64_t r = 0; r < rows; ++r) {
-        float* logits = logits_.row(r) + begin;
-        if (config_.logit_softcap > 0) table_.softcap(logits, end - begin, config_.logit_softcap);
-        table_.block_max(logits, end - begin, maxima_.row(r) + begin / kernels::kMaximaBlock);
-      }
-    });
-    lap(thread, StepPart::head);
-    team_.each(rows, 1, [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) sink_->take(thread, tile + r, logits_.row(r), maxima_.row(r));
-    });
-    lap(thread, StepPart::sampling);
-  }
 }
 
 }  // namespace tinylm::engine

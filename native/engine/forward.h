@@ -36,9 +36,16 @@ void divide_rows(const std::vector<Segment>& segments, int64_t parts, const RowC
 class LogitSink {
  public:
   virtual ~LogitSink() = default;
-  // row: its number among the call's logit rows. logits: (V), may be changed. maxima: as block_max writes them.
-  virtual void take(int thread, int64_t row, float* logits, float* maxima) = 0;
+  // How many of a row's largest logits it wants, or 0: all. row: its number among the call's logit rows.
+  virtual int64_t wanted(int64_t row) const = 0;
+  // logits: (V), may be changed. maxima: as block_max writes them. floor: blocks of logits whose maximum is below it may hold anything;
+  // wanted(row) maxima reach it, or it is -inf.
+  virtual void take(int thread, int64_t row, float* logits, float* maxima, float floor) = 0;
 };
+
+constexpr int64_t kLogitRows = 64;      // rows of logits held at once: 13 MB at V = 50,257
+constexpr int64_t kHeadChannels = 1024; // logits whose block maxima are taken while they are in L2: 16 blocks, as keep_likely takes
+constexpr int64_t kLikelyLevels = 4;    // 64 wanted logits at most, or all are stored (chosen)
 
 enum class StepPart { gemm, attention, head, sampling, rest };
 using PartTicks = std::array<int64_t, 5>;
@@ -101,6 +108,8 @@ class Forward {
   void mix(const LayerWeights& layer, int64_t index, int thread);
   void feed_forward(int thread, const LayerWeights& layer, const uint8_t* prepared);
   void head(int thread);
+  int64_t likely_levels(int64_t first, int64_t rows) const;
+  void some_logits(const uint8_t* prepared, int64_t rows, int64_t begin, int64_t end, int64_t levels);
   void store(const LayerWeights& layer, int64_t index, int thread);
   void store_ahead(const LayerWeights& layer, int64_t index, int thread);
   void rotate_and_store(const LayerWeights& layer, int64_t index, int64_t kv_head, int64_t first_row, int64_t rows,
@@ -145,6 +154,8 @@ class Forward {
   int64_t row_macs_ = 0;  // multiply-accumulates of a row in the products of one layer
 
   Buffer x_, qkv_, mixed_, up_, logits_, maxima_, normed_, looked_up_, scratch_;  // the last three: one row per thread
+  Buffer passing_, tops_;      // logits of some channels, and what keep_likely remembers of a row
+  std::vector<float> floors_;  // of the rows of logits
   std::array<Pages, 3> prepared_;  // 0, 1: shared rows; 2: one row per thread
   size_t prepared_bytes_ = 0;      // of the largest prepared row
   Pages positions_;                // RoPE: cos then sin of each position; sinusoidal: (context, C)

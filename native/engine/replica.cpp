@@ -165,8 +165,14 @@ void Replica::add_segment(size_t index, int64_t count) {
   for (int64_t i = count - logits; i < count; ++i) wanted_.push_back({index, first + i, generate});
 }
 
+int64_t Replica::wanted(int64_t row) const {
+  const Wanted& wanted = wanted_[static_cast<size_t>(row)];
+  const Request& request = slots_[wanted.slot].request();
+  return request.task == Task::generate && !request.log_probs ? samplers_[0].deciding(request.sampling) : 0;
+}
+
 // On any thread of the team: writes only to this row's places.
-void Replica::take(int thread, int64_t row, float* logits, float* maxima) {
+void Replica::take(int thread, int64_t row, float* logits, float* maxima, float floor) {
   const Wanted& wanted = wanted_[static_cast<size_t>(row)];
   Slot& slot = slots_[wanted.slot];
   const Request& request = slot.request();
@@ -181,7 +187,7 @@ void Replica::take(int thread, int64_t row, float* logits, float* maxima) {
   } else {
     const uint64_t at = static_cast<uint64_t>(position) + 1;
     float* log_prob = request.log_probs ? &log_probs_[static_cast<size_t>(row)] : nullptr;
-    sampled_[static_cast<size_t>(row)] = sampler.choose(logits, maxima, request.sampling, slot.seen(), at, log_prob);
+    sampled_[static_cast<size_t>(row)] = sampler.choose(logits, maxima, floor, request.sampling, slot.seen(), at, log_prob);
   }
 }
 

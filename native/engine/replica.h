@@ -65,7 +65,8 @@ class Replica final : private LogitSink {
   void add_segment(size_t slot, int64_t count);
   void apply(int64_t now_ns);
   void finish(size_t slot, Finish reason, int64_t now_ns);
-  void take(int thread, int64_t row, float* logits, float* maxima) override;
+  int64_t wanted(int64_t row) const override;
+  void take(int thread, int64_t row, float* logits, float* maxima, float floor) override;
   void count(int64_t started_ns, int64_t now_ns);
 
   const Weights& weights_;

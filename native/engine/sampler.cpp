@@ -40,7 +40,12 @@ Sampler::Sampler(const kernels::KernelTable& table, int64_t vocab_size)
       weights_(static_cast<size_t>(vocab_size)),
       plain_(static_cast<size_t>(vocab_size)) {}
 
-int32_t Sampler::choose(float* logits, float* maxima, const SamplingOptions& options, const std::vector<int32_t>& seen,
+int64_t Sampler::deciding(const SamplingOptions& options) const {
+  if (options.repetition_penalty != 1.0f) return 0;
+  return options.temperature < kColdest ? 1 : options.top_k < vocab_size_ ? options.top_k : 0;
+}
+
+int32_t Sampler::choose(float* logits, float* maxima, float floor, const SamplingOptions& options, const std::vector<int32_t>& seen,
                         uint64_t position, float* log_prob) {
   const bool penalised = options.repetition_penalty != 1.0f;
   const Total before = log_prob != nullptr ? total(logits, maxima) : Total{};
@@ -50,18 +55,18 @@ int32_t Sampler::choose(float* logits, float* maxima, const SamplingOptions& opt
     plain = plain_.data();
   }
   if (penalised) penalise(logits, maxima, options.repetition_penalty, seen);
-  const int32_t token = draw(logits, maxima, options, position);
+  const int32_t token = draw(logits, maxima, floor, options, position);
   if (log_prob != nullptr) *log_prob = static_cast<float>(static_cast<double>(plain[token]) - before.max - before.log_sum);
   return token;
 }
 
-int32_t Sampler::draw(const float* logits, const float* maxima, const SamplingOptions& options, uint64_t position) {
+int32_t Sampler::draw(const float* logits, const float* maxima, float floor, const SamplingOptions& options, uint64_t position) {
   if (options.temperature < kColdest) return greedy(logits, maxima);
   const float max = maximum(maxima);
   const double random = uniform(options.seed, options.sample, position);
   const bool top = options.top_k > 0 && options.top_k < vocab_size_;
   if (!top && options.top_p >= 1.0f && options.min_p <= 0.0f) return draw_any(logits, max, options, random);
-  const Kept kept = top ? keep_top(logits, maxima, max, options) : keep_nucleus(logits, maxima, max, options);
+  const Kept kept = top ? keep_top(logits, maxima, floor, max, options) : keep_nucleus(logits, maxima, max, options);
   if (kept.count == 0) return greedy(logits, maxima);  // every logit is NaN: weights too large for float
   double sum = 0;
   for (int64_t i = 0; i < kept.count; ++i) {
@@ -103,9 +108,10 @@ int64_t Sampler::select(const float* logits, const float* maxima, float threshol
 
 // A bound that k block maxima reach, or a few more, by halving the range between the least and the largest: each pass
 // counts them without a branch, and nth_element took 7 us for the 786 of V = 50,257.
-float Sampler::bound(const float* maxima, float max, int64_t k) const {
+float Sampler::bound(const float* maxima, float floor, float max, int64_t k) const {
   float low = max, high = max;
   for (int64_t b = 0; b < blocks_; ++b) low = maxima[b] < low ? maxima[b] : low;
+  low = std::max(low, floor);
   for (int pass = 0; pass < kBoundPasses; ++pass) {
     const float middle = low + (high - low) * 0.5f;
     int32_t count = 0;
@@ -118,8 +124,8 @@ float Sampler::bound(const float* maxima, float max, int64_t k) const {
 
 // Candidates that contain the k likeliest: a bound that k block maxima reach usually leaves k to 2 k; with fewer
 // blocks than k the bound is lowered until enough are found.
-int64_t Sampler::select_top(const float* logits, const float* maxima, float max, int64_t k) {
-  float threshold = bound(maxima, max, std::min(k, blocks_));
+int64_t Sampler::select_top(const float* logits, const float* maxima, float floor, float max, int64_t k) {
+  float threshold = bound(maxima, floor, max, std::min(k, blocks_));
   float step = (max - threshold) * 0.5f + 0.5f;
   int64_t count = select(logits, maxima, threshold);
   for (; count < k && step < 1e30f; step *= 2) {
@@ -182,8 +188,8 @@ Sampler::Kept Sampler::cut(int64_t count, double total, const SamplingOptions& o
   return kept;
 }
 
-Sampler::Kept Sampler::keep_top(const float* logits, const float* maxima, float max, const SamplingOptions& options) {
-  const int64_t found = select_top(logits, maxima, max, options.top_k), count = std::min(found, options.top_k);
+Sampler::Kept Sampler::keep_top(const float* logits, const float* maxima, float floor, float max, const SamplingOptions& options) {
+  const int64_t found = select_top(logits, maxima, floor, max, options.top_k), count = std::min(found, options.top_k);
   sort(logits, found, count);
   weigh(count, max, 1.0f / options.temperature);
   double total = 0;

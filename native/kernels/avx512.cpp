@@ -31,6 +31,10 @@ uint16_t round_bf16(float x) {
 
 TINYLM_INLINE F16 load(const float* p) { return {_mm512_loadu_ps(p)}; }
 TINYLM_INLINE void store(float* p, F16 a) { _mm512_storeu_ps(p, a.v); }
+TINYLM_INLINE void store_past(float* p, F16 a) {
+  _mm256_stream_ps(p, _mm512_castps512_ps256(a.v));
+  _mm256_stream_ps(p + 8, _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(a.v), 1)));
+}
 TINYLM_INLINE F16 set1(float x) { return {_mm512_set1_ps(x)}; }
 TINYLM_INLINE F16 add(F16 a, F16 b) { return {_mm512_add_ps(a.v, b.v)}; }
 TINYLM_INLINE F16 sub(F16 a, F16 b) { return {_mm512_sub_ps(a.v, b.v)}; }

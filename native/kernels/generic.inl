@@ -1,7 +1,7 @@
 // Everything that is float arithmetic in 16 lanes, written once for all instruction sets.
 //
 // Included inside an instruction set's own anonymous namespace, after it defined (see scalar.cpp for the meaning):
-//   F16, load, store, set1, add, sub, mul, div, fma, max16, min16, less_select, at_least, abs16, exp2_bits, fold_add, fold_max,
+//   F16, load, store, store_past, set1, add, sub, mul, div, fma, max16, min16, less_select, at_least, abs16, exp2_bits, fold_add, fold_max,
 //   load_bf16, store_bf16, bf16_slot
 // Nothing here has external linkage, so no linker can swap one instruction set's copy for another's.
 
@@ -248,6 +248,30 @@ TINYLM_INLINE void for_blocks_at_least(const float* maxima, int64_t blocks, floa
   for (int64_t b = 0; b < blocks; b += kLanes)
     for (uint32_t set = at_least(load_some(maxima + b, blocks - b, kMinusInfinity), least); set != 0; set &= set - 1)
       if (b + __builtin_ctz(set) < blocks) at(b + __builtin_ctz(set));
+}
+
+// Past the caches: most copies are never read, and fetching their lines to write them would cost more than the copy.
+TINYLM_INLINE void copy_block_past(const float* x, float* y) {
+  for (int64_t i = 0; i < kMaximaBlock; i += kLanes) store_past(y + i, load(x + i));
+}
+
+// tops[level][lane]: the largest maxima that the lane has seen, in order. The least of the last level is a bound that 16 * levels
+// blocks reach: no more than a fifth to a third of all blocks are copied, for a few instructions a piece.
+float keep_likely(const float* x, int64_t n, const float* maxima, int64_t levels, float* tops, float* y) {
+  const int64_t blocks = (n + kMaximaBlock - 1) / kMaximaBlock;
+  F16 sinking = load_some(maxima, blocks, kMinusInfinity);
+  for (int64_t level = 0; level < levels; ++level, tops += kLanes) {
+    const F16 top = load(tops);
+    store(tops, max16(sinking, top));
+    sinking = min16(sinking, top);
+  }
+  const float bound = -fold_max(negate(load(tops - kLanes)));
+  for_blocks_at_least(maxima, blocks, bound, [=](int64_t block) {
+    const int64_t begin = block * kMaximaBlock, end = begin + kMaximaBlock < n ? begin + kMaximaBlock : n;
+    if (end - begin == kMaximaBlock) return copy_block_past(x + begin, y + begin);
+    for (int64_t i = begin; i < end; i += kLanes) store_some(y + i, load_some(x + i, end - i, 0.0f), end - i);
+  });
+  return bound;
 }
 
 int64_t select_at_least(const float* x, int64_t n, const float* maxima, float threshold, int32_t* indices,

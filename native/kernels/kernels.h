@@ -138,6 +138,11 @@ struct KernelTable {
   // --- Sampling and scoring over V logits -----------------------------------------------------------------------------
   // maxima[i] = max of x[64 i .. 64 i + 64); returns the maximum of all. -inf for n = 0.
   float (*block_max)(const float* x, int64_t n, float* maxima);
+  // Of logits that come in pieces: copies to y those blocks of x[0..n) that may hold one of the 16 * levels largest of all, and
+  // returns a bound: at least so many logits of this and earlier pieces reach it, or it is -inf, and every block whose maximum reaches it
+  // has been copied. n: at most 16 blocks. maxima: of x, as block_max writes them. tops: 16 * levels floats, -inf before the first piece.
+  // y: kAlign-aligned.
+  float (*keep_likely)(const float* x, int64_t n, const float* maxima, int64_t levels, float* tops, float* y);
   // Writes the indices i (ascending) with x[i] >= threshold, at most `capacity`; returns how many there are in all.
   int64_t (*select_at_least)(const float* x, int64_t n, const float* maxima, float threshold, int32_t* indices,
                              int64_t capacity);

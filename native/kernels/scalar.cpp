@@ -33,6 +33,8 @@ F16 load(const float* p) { return lanes([=](int64_t i) { return p[i]; }); }
 void store(float* p, const F16& a) {
   for (int64_t i = 0; i < kLanes; ++i) p[i] = a.lane[i];
 }
+// Without bringing the line into a cache, where an instruction for that exists; p at a multiple of 32 bytes.
+void store_past(float* p, const F16& a) { store(p, a); }
 F16 set1(float x) { return lanes([=](int64_t) { return x; }); }
 F16 add(const F16& a, const F16& b) { return lanes([&](int64_t i) { return a.lane[i] + b.lane[i]; }); }
 F16 sub(const F16& a, const F16& b) { return lanes([&](int64_t i) { return a.lane[i] - b.lane[i]; }); }

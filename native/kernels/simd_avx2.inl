@@ -15,6 +15,10 @@ TINYLM_INLINE void store(float* p, F16 a) {
   _mm256_storeu_ps(p, a.low);
   _mm256_storeu_ps(p + 8, a.high);
 }
+TINYLM_INLINE void store_past(float* p, F16 a) {
+  _mm256_stream_ps(p, a.low);
+  _mm256_stream_ps(p + 8, a.high);
+}
 TINYLM_INLINE F16 set1(float x) {
   const __m256 v = _mm256_set1_ps(x);
   return {v, v};

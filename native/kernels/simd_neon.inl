@@ -20,6 +20,7 @@ TINYLM_INLINE void store(float* p, F16 a) {
   vst1q_f32(p + 8, a.v[2]);
   vst1q_f32(p + 12, a.v[3]);
 }
+TINYLM_INLINE void store_past(float* p, F16 a) { store(p, a); }
 TINYLM_INLINE F16 set1(float x) {
   const float32x4_t v = vdupq_n_f32(x);
   return {{v, v, v, v}};

@@ -16,5 +16,5 @@ constexpr KernelTable make_table(const char* name) {
                      matmul,    rmsnorm,      layernorm,     rope,      activate,   add_rows,  softcap,
                      rmsnorm_grad, swiglu_grad,
                      kv_bytes,  kv_store,     kv_copy,       attention_scratch_floats,  attention, block_max,
-                     select_at_least, sum_exp, exp_rows};
+                     keep_likely, select_at_least, sum_exp, exp_rows};
 }

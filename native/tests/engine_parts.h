@@ -192,7 +192,7 @@ inline void test_top_k() {
           for (size_t i = 0; i < logits.size(); ++i)
             logits[i] = std::floor(static_cast<float>(engine::uniform(i, position, 0)) * static_cast<float>(steps)) / static_cast<float>(steps) * 9 - 5;
           table.block_max(logits.data(), vocab_size, maxima.data());
-          CHECK(sampler.choose(logits.data(), maxima.data(), options, {}, position, nullptr) == draw_plainly(table, logits, options, position));
+          CHECK(sampler.choose(logits.data(), maxima.data(), -std::numeric_limits<float>::infinity(), options, {}, position, nullptr) == draw_plainly(table, logits, options, position));
         }
       }
 }

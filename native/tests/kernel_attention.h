@@ -131,6 +131,35 @@ inline void test_sampling(const KernelTable& table, const KernelTable& scalar) {
   }
 }
 
+// Logits in pieces of 16 blocks: rising, so that all are likely, falling, and by chance.
+inline void test_keep_likely(const KernelTable& table) {
+  constexpr int64_t piece = 16 * kMaximaBlock, capacity = 8192;
+  alignas(kAlign) static float kept[capacity];
+  for (const int64_t n : {1, 63, 1024, 1025, 4000, 8191})
+    for (const int64_t levels : {1, 2, 4})
+      for (const float slope : {0.0f, 1.0f, -1.0f}) {
+        std::vector<float> x(static_cast<size_t>(n)), maxima(x.size() / kMaximaBlock + 1), tops(64, -INFINITY);
+        for (int64_t i = 0; i < n; ++i) x[static_cast<size_t>(i)] = slope * static_cast<float>(i) + normal(3.0f);
+        std::fill_n(kept, capacity, NAN);
+        float bound = -INFINITY;
+        for (int64_t at = 0; at < n; at += piece) {
+          const int64_t count = std::min(piece, n - at);
+          float* here = maxima.data() + at / kMaximaBlock;
+          table.block_max(x.data() + at, count, here);
+          bound = table.keep_likely(x.data() + at, count, here, levels, tops.data(), kept + at);
+        }
+        int64_t reach = 0;
+        for (int64_t i = 0; i < n; ++i) {
+          const bool likely = maxima[static_cast<size_t>(i / kMaximaBlock)] >= bound;
+          reach += x[static_cast<size_t>(i)] >= bound;
+          if (likely && kept[i] != x[static_cast<size_t>(i)]) fail(table, text("keep_likely n=%d lost one", static_cast<int>(n)));
+        }
+        if (bound > -INFINITY && reach < 16 * levels) fail(table, text("keep_likely n=%d: bound too high", static_cast<int>(n)));
+        if (n >= 8191 && levels < 4 && !(bound > -INFINITY)) fail(table, text("keep_likely n=%d: no bound", static_cast<int>(n)));
+        if (n < capacity && !std::isnan(kept[n])) fail(table, text("keep_likely n=%d writes past the end", static_cast<int>(n)));
+      }
+}
+
 inline void test_tables_of_double() {
   for (double x = 1e-300; x < 1e300; x *= 1.7)
     if (std::fabs(natural_log(x) / std::log(x) - 1) > 5e-16 && std::fabs(x - 1) > 0.1) { ++failures; std::printf("FAIL natural_log(%g)\n", x); }

@@ -97,6 +97,25 @@ void test_same_text_everywhere(const std::string& precision, bool gpt2) {
   }
 }
 
+// Many rows over a large vocabulary store their likely logits alone, one row stores all.
+void test_likely_logits() {
+  const auto weights = load(testing::tiny_file({"int8", 30'001}), *tables().front());
+  for (const auto& [top_k, temperature] : {std::pair<int64_t, float>{40, 0.9f}, {64, 1.5f}, {65, 1.5f}, {3, 0.0f}}) {
+    std::vector<std::map<int64_t, std::vector<int32_t>>> texts;
+    for (const int64_t slots : {1, 16}) {
+      Engine engine(weights, {1, 1, slots});
+      for (uint64_t seed = 0; seed < 32; ++seed) {
+        auto wanted = request({1, static_cast<int32_t>(seed)}, 12, seed);
+        wanted->sampling = {temperature, top_k, 1, 0, 1, seed, 0};
+        engine.submit(wanted);
+      }
+      texts.emplace_back();
+      for (const auto& [ticket, result] : collect(engine, 32)) texts.back()[ticket] = result.tokens;
+    }
+    CHECK(texts[0] == texts[1]);
+  }
+}
+
 void test_cancel_storm() {
   const auto weights = load(testing::tiny_file({}), *tables().front());
   Engine engine(weights, {2, 2, 3});
@@ -229,6 +248,7 @@ int main() {
   test_limits();
   for (const char* precision : {"f32", "bf16", "int8", "int4"}) test_same_text_everywhere(precision, false);
   test_same_text_everywhere("int8", true);
+  test_likely_logits();
   test_cancel_storm();
 #if !defined(__SANITIZE_THREAD__)
   test_failing_allocations();

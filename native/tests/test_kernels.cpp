@@ -63,7 +63,7 @@ uint64_t digest(const KernelTable& table) {
     for (int64_t t = 0; t < length; ++t) table.kv_store(cache.view, t, x.data() + t, x.data() + 3 * t);
     Bytes scratch(4 * table.attention_scratch_floats(length, head_dim));
     Floats out(head_dim * 2, 0);
-    table.attention({cache.view, 2, 1, length - 1, 0, 0.15f, x.data(), 0, out.data(), 0, reinterpret_cast<float*>(scratch.data()), nullptr, nullptr});
+    table.attention({cache.view, 2, 1, length - 1, 0, 0.15f, x.data(), 0, out.data(), 0, reinterpret_cast<float*>(scratch.data()), {}, {}});
     hash.add(out.data(), head_dim * 2);
   }
   Floats cos(32, 0), sin(32, 0);
@@ -104,6 +104,7 @@ int main(int argc, char** argv) {
     test_attention(table, scalar);
     for (const KvType type : {KvType::f32, KvType::bf16, KvType::q8}) test_attention_chunks(table, type);
     test_sampling(table, scalar);
+    test_keep_likely(table);
     test_digest(table);
     std::printf("tested %s\n", table.name);
   }
