@@ -101,15 +101,46 @@ int64_t first_position_seen(const AttentionCall& call, int64_t end) {
   return call.window > 0 && end > call.window ? end - call.window : 0;
 }
 
-// scores of `Blocks` consecutive position blocks.
-template <typename Elements, int Blocks>
-TINYLM_NOINLINE void score_blocks(const uint8_t* k, const float* q, int64_t head_dim, float* scores) {
+// What an upcoming call will read, or this one's own where there is none.
+const uint8_t* keys_of(const Upcoming& call, const KvView& own) { return static_cast<const uint8_t*>(call.k ? call.k : own.k); }
+const uint8_t* values_of(const Upcoming& call, const KvView& own) { return static_cast<const uint8_t*>(call.v ? call.v : own.v); }
+
+struct Ahead {  // what is fetched during each block of positions
+  const uint8_t* keys;
+  int64_t key_bytes;  // of a block
+  const uint8_t* values;
+  int64_t value_bytes;
+
+  TINYLM_INLINE void fetch_block() {
+    for (int64_t i = 0; i < key_bytes; i += 128) fetch_far(keys + i), fetch_far(keys + i + 64);
+    for (int64_t i = 0; i < value_bytes; i += 128) fetch_far(values + i), fetch_far(values + i + 64);
+    keys += key_bytes, values += value_bytes;
+  }
+};
+
+// The keys of the call after the next and the values of the next, from position `begin` on, whose lines have been fetched once.
+Ahead second_fetch(const AttentionCall& call, int64_t begin) {
+  const int64_t key_bytes = key_block_bytes(call.kv.type, call.kv.head_dim), row_bytes = value_row_bytes(call.kv.type, call.kv.head_dim);
+  const int64_t block = begin / kPositionBlock;
+  return {keys_of(call.later, call.kv) + block * key_bytes, key_bytes,
+          values_of(call.next, call.kv) + block * kPositionBlock * row_bytes, kPositionBlock * row_bytes};
+}
+
+// scores of `Blocks` consecutive position blocks. `values`: as many bytes of this call's values, `later`: the same blocks of a
+// later call's keys; both are fetched meanwhile, if Fetches.
+template <typename Elements, bool Fetches, int Blocks>
+TINYLM_NOINLINE void score_blocks(const uint8_t* k, const float* q, int64_t head_dim, const uint8_t* values, const uint8_t* later,
+                                  float* scores) {
   const int64_t step = kPositionBlock * Elements::bytes;
   F16 sums[Blocks];
   TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) sums[b] = set1(0.0f);
   for (int64_t d = 0; d < head_dim; ++d) {
     const F16 element = set1(q[d]);
-    TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) sums[b] = fma(element, Elements::read(k + (b * head_dim + d) * step), sums[b]);
+    TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) {
+      const int64_t at = (b * head_dim + d) * step;
+      if constexpr (Fetches) fetch_near(values + at), fetch_far(later + at);
+      sums[b] = fma(element, Elements::read(k + at), sums[b]);
+    }
   }
   TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) store(scores + b * kPositionBlock, sums[b]);
 }
@@ -137,10 +168,11 @@ TINYLM_INLINE float mask_scores(float* scores, int64_t begin, int64_t end) {
 }
 
 // Replaces scores by exp(score - max), at most 1.2e-38 outside [begin, end); returns the sum.
-TINYLM_NOINLINE float softmax_weights(float* scores, int64_t begin, int64_t end) {
+TINYLM_NOINLINE float softmax_weights(float* scores, int64_t begin, int64_t end, Ahead ahead) {
   const F16 max = set1(mask_scores(scores, begin, end));
   F16 sum = set1(0.0f);
   for (int64_t t = begin / kPositionBlock * kPositionBlock; t < end; t += kLanes) {
+    ahead.fetch_block();
     const F16 weight = exp_below(sub(load(scores + t), max));
     store(scores + t, weight);
     sum = add(sum, weight);
@@ -148,10 +180,11 @@ TINYLM_NOINLINE float softmax_weights(float* scores, int64_t begin, int64_t end)
   return fold_add(sum);
 }
 
-// out[0 .. 16 Chunks) = sum over positions of weight * v, times `inverse`.
-template <typename Elements, int Chunks>
+// out[0 .. 16 Chunks) = sum over positions of weight * v, times `inverse`. `next`, `later`: the same places of the next call's keys and of
+// a later one's values.
+template <typename Elements, bool Fetches, int Chunks>
 TINYLM_NOINLINE void mix_values(const uint8_t* v, int64_t row_bytes, const float* weights, int64_t begin, int64_t end, float inverse,
-                float* out, int64_t count) {
+                                const uint8_t* next, const uint8_t* later, float* out, int64_t count) {
   F16 even[Chunks], odd[Chunks];
   TINYLM_UNROLL for (int c = 0; c < Chunks; ++c) even[c] = odd[c] = set1(0.0f);
   const int64_t step = kLanes * Elements::bytes;
@@ -164,6 +197,11 @@ TINYLM_NOINLINE void mix_values(const uint8_t* v, int64_t row_bytes, const float
     const uint8_t* row = v + t * row_bytes;
     const F16 first = set1(weights[t]), second = set1(weights[t + 1]);
     TINYLM_UNROLL for (int c = 0; c < Chunks; ++c) {
+      const int64_t at = t * row_bytes + c * step;
+      if constexpr (Fetches) {
+        fetch_near(next + at), fetch_near(next + at + row_bytes);
+        fetch_far(later + at), fetch_far(later + at + row_bytes);
+      }
       even[c] = fma(first, Elements::read(row + c * step), even[c]);
       odd[c] = fma(second, Elements::read(row + row_bytes + c * step), odd[c]);
     }
@@ -191,50 +229,54 @@ TINYLM_INLINE void for_position_blocks(int64_t begin, int64_t end, const Step& s
   }
 }
 
-template <typename Elements>
+template <typename Elements, bool Fetches>
 struct FloatScores {
-  const uint8_t* k;
+  const uint8_t *k, *v, *later_k;
   int64_t block_bytes, head_dim;
   const float* q;
   float* scores;
   template <int Blocks>
   TINYLM_INLINE void run(int64_t b) const {
-    score_blocks<Elements, Blocks>(k + b * block_bytes, q, head_dim, scores + b * kPositionBlock);
+    const int64_t at = b * block_bytes;
+    score_blocks<Elements, Fetches, Blocks>(k + at, q, head_dim, v + at, later_k + at, scores + b * kPositionBlock);
   }
 };
 
-template <typename Elements>
+template <typename Elements, bool Fetches>
 void float_scores(const AttentionCall& call, const float* q, int64_t begin, int64_t end, float* scaled, float* scores) {
   const int64_t head_dim = call.kv.head_dim;
   for (int64_t d = 0; d < head_dim; d += kLanes)
     store_some(scaled + d, mul(load_some(q + d, head_dim - d, 0.0f), set1(call.scale)), head_dim - d);
-  const FloatScores<Elements> step{static_cast<const uint8_t*>(call.kv.k), key_block_bytes(call.kv.type, head_dim), head_dim,
-                                   scaled, scores};
+  const FloatScores<Elements, Fetches> step{static_cast<const uint8_t*>(call.kv.k), static_cast<const uint8_t*>(call.kv.v), keys_of(call.later, call.kv),
+                                   key_block_bytes(call.kv.type, head_dim), head_dim, scaled, scores};
   for_position_blocks(begin / kPositionBlock, round_up(end, kPositionBlock) / kPositionBlock, step);
 }
 
 #include "attention_q8.inl"
 
-template <typename Elements>
+template <typename Elements, bool Fetches>
 void mix_all(const AttentionCall& call, const float* weights, int64_t begin, int64_t end, float inverse, float* out) {
   const int64_t head_dim = call.kv.head_dim, padded = round_up(head_dim, kLanes), row_bytes = padded * Elements::bytes;
-  const uint8_t* v = static_cast<const uint8_t*>(call.kv.v);
+  const uint8_t *v = static_cast<const uint8_t*>(call.kv.v), *next = keys_of(call.next, call.kv), *later = values_of(call.later, call.kv);
   int64_t d = 0;
-  for (; d + 2 * kLanes <= padded; d += 2 * kLanes)
-    mix_values<Elements, 2>(v + d * Elements::bytes, row_bytes, weights, begin, end, inverse, out + d, head_dim - d);
+  for (int64_t at = 0; d + 2 * kLanes <= padded; d += 2 * kLanes, at = d * Elements::bytes)
+    mix_values<Elements, Fetches, 2>(v + at, row_bytes, weights, begin, end, inverse, next + at, later + at, out + d, head_dim - d);
+  const int64_t at = d * Elements::bytes;
   if (d < padded)
-    mix_values<Elements, 1>(v + d * Elements::bytes, row_bytes, weights, begin, end, inverse, out + d, head_dim - d);
+    mix_values<Elements, Fetches, 1>(v + at, row_bytes, weights, begin, end, inverse, next + at, later + at, out + d, head_dim - d);
 }
 
-void prefetch(const void* begin, int64_t bytes) {
-  const char* p = static_cast<const char*>(begin);
-  for (int64_t i = 0; i < bytes; i += 64) fetch_near(p + i);
+template <typename Elements, bool Fetches>
+void attend_float(const AttentionCall& call, const float* q, int64_t begin, int64_t end, float* scaled, float* scores, float* out) {
+  float_scores<Elements, Fetches>(call, q, begin, end, scaled, scores);
+  const float inverse = 1.0f / softmax_weights(scores, begin, end, Fetches ? second_fetch(call, begin) : Ahead{});
+  mix_all<Elements, Fetches>(call, scores, begin, end, inverse, out);
 }
 
 void attend(const AttentionCall& call, const float* q, int64_t begin, int64_t end, float* out) {
   float* scaled = call.scratch;
   float* scores = call.scratch + round_up(call.kv.head_dim, kLanes);
-  // Caches of many slots do not fit the processor's, so for q8 later calls' keys and values are fetched into the second-level cache
+  // Caches of many slots do not fit the processor's, so later calls' keys and values are fetched into the second-level cache
   // in all loops of this one, each line twice, and what is read next once more into the first level. A processor drops fetches
   // while its miss buffers are full (of a burst of 128 a quarter, measured on Zen 5), and the first level has the fewer: W2
   // of the presets 1.1 to 1.5 times as fast on Zen 4 as with fetches into the first level alone. With each line fetched once, one
@@ -243,15 +285,10 @@ void attend(const AttentionCall& call, const float* q, int64_t begin, int64_t en
     int8_scores(call, q, begin, end, scaled, scores);
     return mix_all_q8(call, scores, begin, end, out);
   }
-  const int64_t row = value_row_bytes(call.kv.type, call.kv.head_dim);
-  prefetch(static_cast<const uint8_t*>(call.kv.v) + begin * row, (end - begin) * row);
-  if (call.kv.type == KvType::f32) float_scores<F32Elements>(call, q, begin, end, scaled, scores);
-  else float_scores<Bf16Elements>(call, q, begin, end, scaled, scores);
-  if (call.next.k)
-    prefetch(call.next.k, round_up(end, kPositionBlock) / kPositionBlock * key_block_bytes(call.kv.type, call.kv.head_dim));
-  const float inverse = 1.0f / softmax_weights(scores, begin, end);
-  if (call.kv.type == KvType::f32) return mix_all<F32Elements>(call, scores, begin, end, inverse, out);
-  mix_all<Bf16Elements>(call, scores, begin, end, inverse, out);
+  // Where nothing is to come, which a prompt's calls are, the fetches would cost floats up to a third.
+  const auto attend_as = call.kv.type == KvType::f32 ? (call.later.k ? attend_float<F32Elements, true> : attend_float<F32Elements, false>)
+                                                     : (call.later.k ? attend_float<Bf16Elements, true> : attend_float<Bf16Elements, false>);
+  attend_as(call, q, begin, end, scaled, scores, out);
 }
 
 void attention(const AttentionCall& call) {

@@ -32,10 +32,6 @@ TINYLM_INLINE void store_scores(float* to, const I16& dots, const Query& query, 
   store(to, mul(mul(to_float(sub_int(dots, set1_int(query.excess))), set1(query.scale)), key_scales));
 }
 
-// What an upcoming call will read, or this one's own where there is none.
-const uint8_t* keys_of(const Upcoming& call, const KvView& own) { return static_cast<const uint8_t*>(call.k ? call.k : own.k); }
-const uint8_t* values_of(const Upcoming& call, const KvView& own) { return static_cast<const uint8_t*>(call.v ? call.v : own.v); }
-
 // `values`: as many of this call's values, fetched meanwhile. `later`: the same blocks of a later call's keys.
 template <int Blocks>
 TINYLM_NOINLINE void score_blocks_q8(const uint8_t* k, int64_t block_bytes, const Query& query, int64_t quads,
@@ -83,19 +79,6 @@ struct IntegerWeights {
   const int16_t* codes;  // 0..32767, in the order that store_weights gives each four
   int32_t excess;        // what kValueOffset adds to each mixed sum
   float scale;           // of the mixed sums
-};
-
-struct Ahead {  // what is fetched during each block of positions
-  const uint8_t* keys;
-  int64_t key_bytes;  // of a block
-  const uint8_t* values;
-  int64_t value_bytes;
-
-  TINYLM_INLINE void fetch_block() {
-    for (int64_t i = 0; i < key_bytes; i += 128) fetch_far(keys + i), fetch_far(keys + i + 64);
-    for (int64_t i = 0; i < value_bytes; i += 128) fetch_far(values + i), fetch_far(values + i + 64);
-    keys += key_bytes, values += value_bytes;
-  }
 };
 
 struct TileQuery {
@@ -201,8 +184,7 @@ void mix_all_q8(const AttentionCall& call, float* scores, int64_t begin, int64_t
   const int64_t block_bytes = key_block_bytes(KvType::q8, head_dim), keys_begin = from / kPositionBlock * block_bytes;
   const uint8_t* next = keys_of(call.next, call.kv) + keys_begin;
   const uint8_t* later = values_of(call.later, call.kv) + from * row_bytes;
-  weigh<1>(call.kv, &query, from, block_end(query),
-           {keys_of(call.later, call.kv) + keys_begin, block_bytes, values_of(call.next, call.kv) + from * row_bytes, kPositionBlock * row_bytes});
+  weigh<1>(call.kv, &query, from, block_end(query), second_fetch(call, from));
   const IntegerWeights& weights = query.weights;
   int64_t d = 0;
   for (; d + 4 * kLanes <= row_bytes; d += 4 * kLanes, next += 4 * fetched, later += 4 * fetched)

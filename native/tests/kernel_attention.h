@@ -32,8 +32,13 @@ inline void check_attention(const KernelTable& table, const KernelTable& scalar,
   Bytes scratch(4 * std::max(table.attention_scratch_floats(length, head_dim), scalar.attention_scratch_floats(length, head_dim)));
   const float scale = 1.0f / std::sqrt(static_cast<float>(head_dim));
   AttentionCall call{copy.view, group, queries, length - queries, window, scale, q.data(), width, found.data(), width,
-                     reinterpret_cast<float*>(scratch.data()), nullptr, nullptr};
+                     reinterpret_cast<float*>(scratch.data()), {}, {}};
   table.attention(call);
+  Floats fetching(queries * width, 1);
+  call.out = fetching.data();
+  call.next = call.later = {mine.view.k, mine.view.v};
+  table.attention(call);
+  call.next = call.later = {};
   call.kv = reference.view;
   call.out = other.data();
   scalar.attention(call);
@@ -41,6 +46,7 @@ inline void check_attention(const KernelTable& table, const KernelTable& scalar,
                                  static_cast<int>(group), static_cast<int>(length), static_cast<int>(queries), static_cast<int>(window));
   if (!found.guard_intact()) fail(table, where + " writes past the end");
   if (!same_bits(found.data(), other.data(), queries * width)) fail(table, where + " differs from scalar");
+  if (!same_bits(found.data(), fetching.data(), queries * width)) fail(table, where + " depends on the next call");
   const double limit = type == KvType::f32 ? 1e-5 : 4e-2;
   for (int64_t i = 0; i < queries; ++i)
     for (int64_t g = 0; g < group; ++g) {
@@ -84,7 +90,7 @@ inline void test_attention_chunks(const KernelTable& table, KvType type) {
   }
   for (int64_t i = 0; i < length * width; ++i) q[i] = normal();
   Bytes scratch(4 * table.attention_scratch_floats(length, head_dim));
-  AttentionCall call{cache.view, group, length, 0, 0, 0.2f, q.data(), width, whole.data(), width, reinterpret_cast<float*>(scratch.data()), nullptr, nullptr};
+  AttentionCall call{cache.view, group, length, 0, 0, 0.2f, q.data(), width, whole.data(), width, reinterpret_cast<float*>(scratch.data()), {}, {}};
   table.attention(call);
   for (int64_t i = 0; i < length;) {
     const int64_t step = std::min<int64_t>(length - i, 1 + i % 5);
