@@ -42,7 +42,8 @@ Sampler::Sampler(const kernels::KernelTable& table, int64_t vocab_size)
 
 int64_t Sampler::deciding(const SamplingOptions& options) const {
   if (options.repetition_penalty != 1.0f) return 0;
-  return options.temperature < kColdest ? 1 : options.top_k < vocab_size_ ? options.top_k : 0;
+  if (options.temperature < kColdest) return 1;
+  return cuts_to_top(options) ? options.top_k : 0;
 }
 
 int32_t Sampler::choose(float* logits, float* maxima, float floor, const SamplingOptions& options, const std::vector<int32_t>& seen,
@@ -64,7 +65,7 @@ int32_t Sampler::draw(const float* logits, const float* maxima, float floor, con
   if (options.temperature < kColdest) return greedy(logits, maxima);
   const float max = maximum(maxima);
   const double random = uniform(options.seed, options.sample, position);
-  const bool top = options.top_k > 0 && options.top_k < vocab_size_;
+  const bool top = cuts_to_top(options);
   if (!top && options.top_p >= 1.0f && options.min_p <= 0.0f) return draw_any(logits, max, options, random);
   const Kept kept = top ? keep_top(logits, maxima, floor, max, options) : keep_nucleus(logits, maxima, max, options);
   if (kept.count == 0) return greedy(logits, maxima);  // every logit is NaN: weights too large for float

@@ -36,6 +36,7 @@ class Sampler {
     double max, log_sum;  // of exp(logit - max)
   };
 
+  bool cuts_to_top(const SamplingOptions& options) const { return options.top_k > 0 && options.top_k < vocab_size_; }
   float maximum(const float* maxima);
   Total total(const float* logits, const float* maxima);
   int32_t draw(const float* logits, const float* maxima, float floor, const SamplingOptions& options, uint64_t position);

@@ -118,7 +118,7 @@ struct Ahead {  // what is fetched during each block of positions
   }
 };
 
-// The keys of the call after the next and the values of the next, from position `begin` on, whose lines have been fetched once.
+// The keys of the call after the next and the values of the next, from the block of position `begin` on; their lines have been fetched once.
 Ahead second_fetch(const AttentionCall& call, int64_t begin) {
   const int64_t key_bytes = key_block_bytes(call.kv.type, call.kv.head_dim), row_bytes = value_row_bytes(call.kv.type, call.kv.head_dim);
   const int64_t block = begin / kPositionBlock;
@@ -247,8 +247,8 @@ void float_scores(const AttentionCall& call, const float* q, int64_t begin, int6
   const int64_t head_dim = call.kv.head_dim;
   for (int64_t d = 0; d < head_dim; d += kLanes)
     store_some(scaled + d, mul(load_some(q + d, head_dim - d, 0.0f), set1(call.scale)), head_dim - d);
-  const FloatScores<Elements, Fetches> step{static_cast<const uint8_t*>(call.kv.k), static_cast<const uint8_t*>(call.kv.v), keys_of(call.later, call.kv),
-                                   key_block_bytes(call.kv.type, head_dim), head_dim, scaled, scores};
+  const uint8_t *k = static_cast<const uint8_t*>(call.kv.k), *v = static_cast<const uint8_t*>(call.kv.v);
+  const FloatScores<Elements, Fetches> step{k, v, keys_of(call.later, call.kv), key_block_bytes(call.kv.type, head_dim), head_dim, scaled, scores};
   for_position_blocks(begin / kPositionBlock, round_up(end, kPositionBlock) / kPositionBlock, step);
 }
 
