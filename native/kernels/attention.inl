@@ -280,14 +280,15 @@ void attend(const AttentionCall& call, const float* q, int64_t begin, int64_t en
   // in all loops of this one, each line twice, and what is read next once more into the first level. A processor drops fetches
   // while its miss buffers are full (of a burst of 128 a quarter, measured on Zen 5), and the first level has the fewer: W2
   // of the presets 1.1 to 1.5 times as fast on Zen 4 as with fetches into the first level alone. With each line fetched once, one
-  // step of 96 slots takes 54 us instead of 32 (see docs).
+  // step of 96 slots takes 54 us instead of 33 (see docs).
   if (call.kv.type == KvType::q8) {
     int8_scores(call, q, begin, end, scaled, scores);
     return mix_all_q8(call, scores, begin, end, out);
   }
-  // Where nothing is to come, which a prompt's calls are, the fetches would cost floats up to a third.
-  const auto attend_as = call.kv.type == KvType::f32 ? (call.later.k ? attend_float<F32Elements, true> : attend_float<F32Elements, false>)
-                                                     : (call.later.k ? attend_float<Bf16Elements, true> : attend_float<Bf16Elements, false>);
+  // A prompt's many queries would fetch the same again and again, which costs floats up to a third.
+  const bool fetches = call.later.k != nullptr && call.queries == 1;
+  const auto attend_as = call.kv.type == KvType::f32 ? (fetches ? attend_float<F32Elements, true> : attend_float<F32Elements, false>)
+                                                     : (fetches ? attend_float<Bf16Elements, true> : attend_float<Bf16Elements, false>);
   attend_as(call, q, begin, end, scaled, scores, out);
 }
 
