@@ -73,14 +73,60 @@ def test_the_command_says_what_a_stopped_comparison_leaves(
 ) -> None:
     monkeypatch.setattr("tinylm.bench.limits.measure_limits", lambda *_: None)
     measured = [case for case in peers._plan([PRESET], peers.WORKLOADS, 0) if case.engine.name != "llama.cpp"]
-    for whole, said in ((0, "no round was whole"), (1, "has its whole rounds")):
+    for whole, said in ((0, "no round was whole"), (1, "has its whole rounds, and the same command goes on")):
         measure(iter([ANSWER] * len(measured) * whole + [KeyboardInterrupt()]))
         reports = tmp_path / str(whole)
         done = CliRunner().invoke(app, ["bench", "peers", "--preset", PRESET, "--reports", str(reports)])
         assert done.exit_code == 130
         assert said in done.stderr
-        assert "begins anew" in done.stderr
         assert len(list(reports.glob("*-peers"))) == len(list(reports.glob("*-peers/peers.html"))) == whole
+    next(reports.glob("*-peers")).rename(reports / "20260101T000000Z-peers")  # folders have names by the second
+    for more, said in ((), True), (("--anew",), False):
+        measure(iter([KeyboardInterrupt()]))
+        done = CliRunner().invoke(app, ["bench", "peers", "--preset", PRESET, "--reports", str(reports), *more])
+        assert ("goes on with round 2 of 5" in done.stdout) == said
+        assert ("no round was whole" in done.stderr) != said
+
+
+def test_a_stopped_comparison_goes_on(measure: Callable[..., None], tmp_path: Path) -> None:
+    """Same rounds, orders and cells as one that was never stopped; what a stop broke off is measured again."""
+    limits = measure_limits(lambda *_: 1e12, lambda *_: 1e11)
+    of_a_round = len(peers._plan([PRESET], WORKLOADS, 0)) - 1
+    measure(iter(lambda: ANSWER, None))
+    compare(tmp_path / "whole", rounds=3, measure_limits=lambda: limits)
+    measure(iter([ANSWER] * (of_a_round + 2) + [KeyboardInterrupt()]))
+    with pytest.raises(KeyboardInterrupt):
+        compare(tmp_path / "stopped", rounds=3, measure_limits=lambda: limits)
+    measure(iter([ANSWER] * 2 * of_a_round))
+    told = compare(tmp_path / "stopped", rounds=3, measure_limits=lambda: limits)
+    whole, stopped = (read_run(tmp_path / name / "run") for name in ("whole", "stopped"))
+    assert told["cells"] == len(stopped.cells) == 3 * (of_a_round + 1)
+    drop = {"run_id": None}
+    assert [row | drop for row in stopped.cells] == [row | drop for row in whole.cells]
+
+
+def test_only_its_own_settings_machine_and_engine_go_on(
+    measure: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def find(rounds: int = 2, name: str = PRESET) -> Any:
+        return peers.stopped_run(tmp_path, presets=[name], rounds=rounds)
+
+    measure(iter([ANSWER] * len(peers._plan([PRESET], WORKLOADS, 0)) + [KeyboardInterrupt()]))
+    (tmp_path / "20260102T000000Z-peers").mkdir()  # of one that was stopped in its first round
+    with pytest.raises(KeyboardInterrupt):
+        compare(tmp_path, rounds=2)
+    (tmp_path / "run").rename(tmp_path / "20260101T000000Z-peers")
+    assert peers.rounds_done(find()) == 1
+    assert find(rounds=3) is None
+    assert find(name="llama-20m") is None
+    with monkeypatch.context() as other:
+        other.setattr(peers, "machine_facts", lambda: {"cpu": "another"})
+        assert find() is None
+    measure(iter(lambda: ANSWER, None))
+    (tmp_path / "20260101T000000Z-peers").rename(tmp_path / "run")
+    compare(tmp_path, rounds=2)
+    (tmp_path / "run").rename(tmp_path / "20260101T000000Z-peers")
+    assert find() is None  # whole
 
 
 def test_an_engine_that_is_missing_is_a_row_with_the_reason(measure: Callable[..., None], tmp_path: Path) -> None:

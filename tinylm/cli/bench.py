@@ -141,35 +141,38 @@ def bench_peers(
     work_dir: Annotated[Path, typer.Option("--work", help="Folder of the converted models.")] = Path("build/peers"),
     preset: Annotated[list[str] | None, typer.Option(help="Shapes; repeatable.", show_default="three")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Interleaved rounds.")] = 5,
+    anew: Annotated[bool, typer.Option("--anew", help="Begin anew, though a stopped comparison could go on.")] = False,
     reports: ReportsDir = Path("reports"),
     json_output: Json = False,
 ) -> None:
-    """Run the same models and workloads in this engine and in others, in interleaved rounds."""
+    """Run the same models and workloads in this engine and in others, in interleaved rounds. A stopped one goes on."""
     from tinylm.bench.limits import measure_limits
-    from tinylm.bench.peers.run import PEER_PRESETS, run_peers
+    from tinylm.bench.peers.run import PEER_PRESETS, rounds_done, run_peers, stopped_run
     from tinylm.machine import measure_macs, measure_read
     from tinylm.progress import terminal_progress
     from tinylm.report import render_index, render_peers
 
-    out = Output(json_output)
+    out, presets = Output(json_output), preset or PEER_PRESETS
+    stopped = None if anew else stopped_run(reports, presets=presets, rounds=rounds)
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    folder = reports / f"{now}-peers"
+    folder = stopped.folder if stopped else reports / f"{now}-peers"
     page = folder / "peers.html"
+    if stopped:
+        out.line(f"goes on with round {rounds_done(stopped) + 1} of {rounds} of {folder}")
     try:
         told = run_peers(
             work_dir,
             environment,
             folder,
             terminal_progress(),
-            presets=preset or PEER_PRESETS,
+            presets=presets,
             rounds=rounds,
             measure_limits=lambda: measure_limits(measure_macs, measure_read),
         )
     except KeyboardInterrupt as stop:
-        # Rounds of another hour would not compare like with like, so the next run begins anew.
         some = (folder / "run.json").exists()
-        left = f"{page} has its whole rounds" if some else "no round was whole, so nothing is left of it"
-        stop.args = (f"stopped; {left}, and the same command begins anew",)
+        left = f"{page} has its whole rounds, and the same command goes on" if some else "no round was whole"
+        stop.args = (f"stopped; {left}",)
         raise
     finally:
         if (folder / "run.json").exists():  # of a stopped run, the rounds that are whole

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -22,12 +24,12 @@ from tinylm.bench.models import weights_bytes
 from tinylm.bench.peers.engines import ENGINES, Engine, convert
 from tinylm.bench.peers.models import make_sources
 from tinylm.bench.peers.workloads import WORKLOADS, Workload
-from tinylm.bench.store import Row, write_run
-from tinylm.errors import StageError
+from tinylm.bench.store import Row, Run, read_run, write_run
+from tinylm.errors import DataError, StageError
 from tinylm.presets import preset
 from tinylm.progress import ProgressReporter
 
-__all__ = ["PEER_PRESETS", "run_peers"]
+__all__ = ["PEER_PRESETS", "rounds_done", "run_peers", "stopped_run"]
 
 PEER_PRESETS = ("slm-51m", "llama-20m", "llama-8m")
 _LIMIT_S = 900
@@ -59,6 +61,7 @@ def run_peers(
 
     Args: work_dir: where converted models are kept for the next time.
           peers_env: the peers' virtual environment.
+          out_dir: a new folder, or one that `stopped_run` found: then its rounds are kept, and the others follow.
           measure_limits: measures the machine, once per round; the highest rates are the limits of all rounds.
     Returns: run_id, cells, and for each engine that is missing somewhere the reason.
     Raises: StageError if not even TinyLM's own engine ran.
@@ -66,17 +69,22 @@ def run_peers(
     work_dir, peers_env = work_dir.absolute(), peers_env.absolute()  # engines run in folders of their own
     problems = _prepare(work_dir, peers_env, presets, progress)
     rng = np.random.Generator(np.random.Philox(seed))
-    facts = _facts(presets, rounds, seed, context or {})
     out_dir.mkdir(parents=True, exist_ok=True)
-    cells: list[tuple[_Case, Row]] = []
-    limits: MachineLimits | None = None
+    kept = read_run(out_dir) if (out_dir / "run.json").exists() else None
+    facts = dict(kept.facts) if kept else _facts(presets, rounds, seed, context or {})
+    limits = MachineLimits.model_validate(facts["limits"]) if "limits" in facts else None
+    cells = _kept_cells(kept, presets, workloads) if kept else []
+    rows = [row for _, row in cells]
     with progress.task("peers", total=rounds * len(_plan(presets, workloads, 0)), unit="cells") as task:
+        task.update(len(cells))
         for repeat in range(rounds):
+            plan = _plan(presets, workloads, repeat)
+            order = rng.permutation(len(plan)).tolist()
+            if kept and repeat < rounds_done(kept):
+                continue
             if measure_limits:
                 limits = measure_limits() if limits is None else limits.highest(measure_limits())
-            plan = _plan(presets, workloads, repeat)
-            for i in rng.permutation(len(plan)).tolist():
-                case = plan[i]
+            for case in (plan[i] for i in order):
                 problem = problems.get((case.engine.name, case.preset))
                 result = {"error": problem} if problem else _measure(case, work_dir, peers_env)
                 cells.append((case, _row(case, len(cells), result)))
@@ -84,11 +92,37 @@ def run_peers(
             if limits:
                 facts["limits"] = limits.model_dump(mode="json")
             rows = [row | _share(case, row, limits) for case, row in cells]
-            write_run(out_dir, facts, rows, {}, {})  # whole rounds only: a stopped run compares like with like
+            # Whole rounds only: engines are compared within a round, so its cells must lie close together in time.
+            write_run(out_dir, facts, rows, {}, {})
     if not any(row["backend"] == "tinylm" and row["status"] == "ok" for row in rows):
         raise StageError(f"peers: the native engine did not run: {rows[0]['error']}")
     missing = {f"{engine} {name}": reason for (engine, name), reason in problems.items()}
     return {"run_id": facts["run_id"], "cells": len(rows), "missing": missing}
+
+
+def rounds_done(run: Run) -> int:
+    """Return how many rounds a comparison holds."""
+    return 1 + max(int(cell["repeat"]) for cell in run.cells)
+
+
+def stopped_run(reports: Path, *, presets: Sequence[str] = PEER_PRESETS, rounds: int = 5, seed: int = 0) -> Run | None:
+    """Return the last comparison of these settings, machine and engine under `reports` if it has rounds to come."""
+    wanted = _identity(presets, rounds, seed)
+    for folder in sorted(reports.glob("*-peers"), reverse=True):
+        try:
+            run = read_run(folder)
+        except DataError:  # stopped before a round was whole
+            continue
+        if all(run.facts.get(name) == value for name, value in wanted.items()):
+            return run if rounds_done(run) < rounds else None
+    return None
+
+
+def _kept_cells(kept: Run, presets: Sequence[str], workloads: Sequence[Workload]) -> list[tuple[_Case, Row]]:
+    """Return the cells of a stopped comparison, as if they had just been measured."""
+    plans = [_plan(presets, workloads, repeat) for repeat in range(rounds_done(kept))]
+    cases = {_cell_id(case): case for plan in plans for case in plan}
+    return [(cases[row["cell_id"]], row) for row in kept.cells]
 
 
 def _plan(presets: Sequence[str], workloads: Sequence[Workload], repeat: int) -> list[_Case]:
@@ -157,10 +191,14 @@ def _measure(case: _Case, work_dir: Path, peers_env: Path) -> dict[str, Any]:
     return result | {"start_s": result["first_token_at_s"] - started_s}
 
 
+def _cell_id(case: _Case) -> str:
+    return f"{case.engine.name}-{case.preset}-{case.workload.name}-{case.repeat}"
+
+
 def _row(case: _Case, position: int, result: Mapping[str, Any]) -> Row:
     workload, failed = case.workload, "tokens" not in result
     row: Row = {
-        "cell_id": f"{case.engine.name}-{case.preset}-{workload.name}-{case.repeat}",
+        "cell_id": _cell_id(case),
         "setup_id": f"{case.engine.name}-{case.preset}",
         "point_id": f"{case.preset}-{workload.name}",
         "role": "measure",
@@ -216,9 +254,19 @@ def _facts(presets: Sequence[str], rounds: int, seed: int, context: Mapping[str,
         "run_id": f"{now:%Y%m%dT%H%M%SZ}-peers",
         "created_at": now.isoformat(timespec="seconds"),
         "question": "How does TinyLM compare with other engines on the same models and cores?",
-        "settings": {"presets": list(presets), "rounds": rounds, "seed": seed},
         "models": [{"name": name, "precision": "int8"} for name in presets],
+        **_identity(presets, rounds, seed),
+        **context,
+    }
+
+
+def _identity(presets: Sequence[str], rounds: int, seed: int) -> dict[str, Any]:
+    """Return the facts that rounds of one comparison must share."""
+    native = importlib.util.find_spec("tinylm._native")
+    code = Path(native.origin).read_bytes() if native and native.origin else b""
+    return {
+        "settings": {"presets": list(presets), "rounds": rounds, "seed": seed},
         "machine": machine_facts(),
         "version": tinylm.__version__,
-        **context,
+        "engine_digest": hashlib.sha256(code).hexdigest(),
     }
