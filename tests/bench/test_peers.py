@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 
 from tinylm.bench.limits import measure_limits
 from tinylm.bench.models import macs_of_work
+from tinylm.bench.peers import resume
 from tinylm.bench.peers import run as peers
 from tinylm.bench.peers.engines import Engine, convert
 from tinylm.bench.store import read_run
@@ -71,62 +73,118 @@ def test_a_stopped_comparison_leaves_its_whole_rounds(measure: Callable[..., Non
 def test_the_command_says_what_a_stopped_comparison_leaves(
     measure: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("tinylm.bench.limits.measure_limits", lambda *_: None)
+    limits = measure_limits(lambda *_: 1e12, lambda *_: 1e11)
+    monkeypatch.setattr("tinylm.bench.limits.measure_limits", lambda *_: limits)
     measured = [case for case in peers._plan([PRESET], peers.WORKLOADS, 0) if case.engine.name != "llama.cpp"]
-    for whole, said in ((0, "no round was whole"), (1, "has its whole rounds, and the same command goes on")):
+
+    def stopped(whole: int, *more: str) -> tuple[str, str]:
         measure(iter([ANSWER] * len(measured) * whole + [KeyboardInterrupt()]))
-        reports = tmp_path / str(whole)
-        done = CliRunner().invoke(app, ["bench", "peers", "--preset", PRESET, "--reports", str(reports)])
+        done = CliRunner().invoke(app, ["bench", "peers", "--preset", PRESET, "--reports", str(tmp_path), *more])
         assert done.exit_code == 130
-        assert said in done.stderr
-        assert len(list(reports.glob("*-peers"))) == len(list(reports.glob("*-peers/peers.html"))) == whole
-    next(reports.glob("*-peers")).rename(reports / "20260101T000000Z-peers")  # folders have names by the second
-    for more, said in ((), True), (("--anew",), False):
-        measure(iter([KeyboardInterrupt()]))
-        done = CliRunner().invoke(app, ["bench", "peers", "--preset", PRESET, "--reports", str(reports), *more])
-        assert ("goes on with round 2 of 5" in done.stdout) == said
-        assert ("no round was whole" in done.stderr) != said
+        return done.stdout, done.stderr
+
+    assert "no round was whole" in stopped(0)[1]
+    assert not list(tmp_path.glob("*-peers"))
+    assert "has its whole rounds; the same command goes on" in stopped(1)[1]
+    first = next(tmp_path.glob("*-peers")).rename(tmp_path / "20260101T000000Z-peers")  # names are by the second
+    out, told = stopped(1)
+    assert f"goes on with round 2 of 5 of {first}" in out
+    before = (first / "cells.parquet").read_bytes()
+    assert "2 interleaved rounds of the 5 asked for" in (first / "peers.html").read_text(encoding="utf-8")
+    out, told = stopped(1, "--anew")
+    assert "goes on with" not in out
+    assert "without --anew, the same command goes on" in told
+    assert (first / "cells.parquet").read_bytes() == before
+    assert len(list(tmp_path.glob("*-peers/peers.html"))) == 2
 
 
 def test_a_stopped_comparison_goes_on(measure: Callable[..., None], tmp_path: Path) -> None:
-    """Same rounds, orders and cells as one that was never stopped; what a stop broke off is measured again."""
-    limits = measure_limits(lambda *_: 1e12, lambda *_: 1e11)
+    """Same rounds, orders, cells and limits as one that was never stopped; what a stop broke off is measured again."""
     of_a_round = len(peers._plan([PRESET], WORKLOADS, 0)) - 1
+
+    def limits(*peaks: float) -> Callable[[], Any]:
+        measured = iter([measure_limits(lambda *_, peak=peak: peak, lambda *_: 1e15) for peak in peaks])
+        return lambda: next(measured)
+
     measure(iter(lambda: ANSWER, None))
-    compare(tmp_path / "whole", rounds=3, measure_limits=lambda: limits)
+    compare(tmp_path / "whole", rounds=3, measure_limits=limits(2e12, 1e12, 1e12))
     measure(iter([ANSWER] * (of_a_round + 2) + [KeyboardInterrupt()]))
     with pytest.raises(KeyboardInterrupt):
-        compare(tmp_path / "stopped", rounds=3, measure_limits=lambda: limits)
+        compare(tmp_path / "stopped", rounds=3, measure_limits=limits(2e12, 9e12))
     measure(iter([ANSWER] * 2 * of_a_round))
-    told = compare(tmp_path / "stopped", rounds=3, measure_limits=lambda: limits)
+    told = compare(tmp_path / "stopped", rounds=3, measure_limits=limits(1e12, 1e12))
     whole, stopped = (read_run(tmp_path / name / "run") for name in ("whole", "stopped"))
     assert told["cells"] == len(stopped.cells) == 3 * (of_a_round + 1)
-    drop = {"run_id": None}
+    drop = {"run_id": None, "started_at": None}
     assert [row | drop for row in stopped.cells] == [row | drop for row in whole.cells]
+    assert all(row["started_at"] for row in stopped.cells)
 
 
-def test_only_its_own_settings_machine_and_engine_go_on(
-    measure: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def find(rounds: int = 2, name: str = PRESET) -> Any:
-        return peers.stopped_run(tmp_path, presets=[name], rounds=rounds)
-
+@pytest.fixture
+def left(measure: Callable[..., None], tmp_path: Path) -> Callable[..., Any]:
+    """Return what looks for a comparison to go on with; there is one of two rounds, stopped after the first."""
     measure(iter([ANSWER] * len(peers._plan([PRESET], WORKLOADS, 0)) + [KeyboardInterrupt()]))
-    (tmp_path / "20260102T000000Z-peers").mkdir()  # of one that was stopped in its first round
     with pytest.raises(KeyboardInterrupt):
         compare(tmp_path, rounds=2)
     (tmp_path / "run").rename(tmp_path / "20260101T000000Z-peers")
-    assert peers.rounds_done(find()) == 1
-    assert find(rounds=3) is None
-    assert find(name="llama-20m") is None
-    with monkeypatch.context() as other:
-        other.setattr(peers, "machine_facts", lambda: {"cpu": "another"})
-        assert find() is None
-    measure(iter(lambda: ANSWER, None))
+
+    def find(preset: str = PRESET, rounds: int = 2, seed: int = 0) -> Any:
+        return resume.stopped_run(tmp_path, resume.identity(tmp_path / "env", [preset], rounds, seed))
+
+    assert resume.rounds_done(find()) == 1
+    return find
+
+
+def test_only_a_comparison_of_the_same_kind_goes_on(
+    left: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert left(rounds=3) is None
+    assert left(preset="llama-20m") is None
+    assert left(seed=1) is None
+    for place, other in (
+        ("tinylm.bench.peers.resume.machine_key", lambda: "another"),
+        ("tinylm.__version__", "another"),
+        ("tinylm.bench.peers.resume._PACKAGE", tmp_path),
+    ):
+        with monkeypatch.context() as changed:
+            changed.setattr(place, other)
+            assert left() is None
     (tmp_path / "20260101T000000Z-peers").rename(tmp_path / "run")
+    with pytest.raises(StageError, match="other settings"):
+        compare(tmp_path, rounds=3)
+    (tmp_path / "run").rename(tmp_path / "20260101T000000Z-peers")
+    assert left()
+    (tmp_path / "env" / "lib" / "python3.11" / "site-packages" / "another-1.0.dist-info").mkdir(parents=True)
+    assert left() is None
+
+
+def test_a_whole_comparison_does_not_go_on(
+    left: Callable[..., Any], measure: Callable[..., None], tmp_path: Path
+) -> None:
+    (tmp_path / "20260101T000000Z-peers").rename(tmp_path / "run")
+    measure(iter(lambda: ANSWER, None))
     compare(tmp_path, rounds=2)
     (tmp_path / "run").rename(tmp_path / "20260101T000000Z-peers")
-    assert find() is None  # whole
+    assert left() is None
+
+
+def test_folders_of_others_are_passed_over(left: Callable[..., Any], tmp_path: Path) -> None:
+    for name, files in (("1", {}), ("2", {"cells.parquet": "x"}), ("3", {"run.json": "[]"})):
+        folder = tmp_path / f"2026010{name}T000001Z-peers"
+        if files.get("run.json"):
+            shutil.copytree(tmp_path / "20260101T000000Z-peers", folder)
+        folder.mkdir(exist_ok=True)
+        for file, text in files.items():
+            (folder / file).write_text(text)
+    assert left().folder == tmp_path / "20260101T000000Z-peers"
+
+
+def test_one_process_writes_a_comparison(measure: Callable[..., None], tmp_path: Path) -> None:
+    measure(iter(lambda: ANSWER, None))
+    (tmp_path / "run").mkdir()
+    with resume.only_writer(tmp_path / "run"), pytest.raises(StageError, match="still writing"):
+        compare(tmp_path, rounds=1)
+    compare(tmp_path, rounds=1)
 
 
 def test_an_engine_that_is_missing_is_a_row_with_the_reason(measure: Callable[..., None], tmp_path: Path) -> None:

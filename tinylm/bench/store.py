@@ -83,7 +83,7 @@ def write_run(
     ]
     _write(folder, "histograms", pa.Table.from_pylist(rows, TABLES["histograms"]))
     temporary = folder / "run.json.tmp"
-    temporary.write_text(json.dumps({"schema_version": SCHEMA_VERSION, **facts}, indent=1) + "\n")
+    temporary.write_text(json.dumps({**facts, "schema_version": SCHEMA_VERSION}, indent=1) + "\n")
     temporary.replace(folder / "run.json")
 
 
@@ -121,6 +121,8 @@ def read_run(folder: Path) -> Run:
         facts = json.loads((folder / "run.json").read_text())
     except (OSError, ValueError) as error:
         raise DataError(f"{folder}: no finished sweep: run.json cannot be read ({error})") from None
+    if not isinstance(facts, dict):
+        raise DataError(f"{folder / 'run.json'}: a {type(facts).__name__}; expected the facts of a run by name")
     return Run(facts, cells, Histograms(histograms), folder)
 
 
@@ -128,7 +130,10 @@ def _read(folder: Path, name: str, columns: Sequence[str] | None = None) -> list
     path = folder / f"{name}.parquet"
     if not path.is_file():
         raise DataError(f"{path}: not found; expected the {name} table of a finished sweep")
-    table = pq.read_table(path, columns=list(columns) if columns else None)
+    try:
+        table = pq.read_table(path, columns=list(columns) if columns else None)
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path}: no Parquet table: {error}") from None
     version = int((table.schema.metadata or {}).get(b"tinylm.schema_version", b"0"))
     if version > SCHEMA_VERSION:
         raise DataError(f"{path}: schema version {version}; this program reads up to {SCHEMA_VERSION}: update it")

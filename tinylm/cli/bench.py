@@ -147,13 +147,14 @@ def bench_peers(
 ) -> None:
     """Run the same models and workloads in this engine and in others, in interleaved rounds. A stopped one goes on."""
     from tinylm.bench.limits import measure_limits
-    from tinylm.bench.peers.run import PEER_PRESETS, rounds_done, run_peers, stopped_run
+    from tinylm.bench.peers.resume import identity, rounds_done, stopped_run
+    from tinylm.bench.peers.run import PEER_PRESETS, run_peers
     from tinylm.machine import measure_macs, measure_read
     from tinylm.progress import terminal_progress
     from tinylm.report import render_index, render_peers
 
     out, presets = Output(json_output), preset or PEER_PRESETS
-    stopped = None if anew else stopped_run(reports, presets=presets, rounds=rounds)
+    stopped = None if anew else stopped_run(reports, identity(environment, presets, rounds, seed=0))
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     folder = stopped.folder if stopped else reports / f"{now}-peers"
     page = folder / "peers.html"
@@ -171,7 +172,8 @@ def bench_peers(
         )
     except KeyboardInterrupt as stop:
         some = (folder / "run.json").exists()
-        left = f"{page} has its whole rounds, and the same command goes on" if some else "no round was whole"
+        command = "without --anew, the same command" if anew else "the same command"
+        left = f"{page} has its whole rounds; {command} goes on" if some else "no round was whole"
         stop.args = (f"stopped; {left}",)
         raise
     finally:

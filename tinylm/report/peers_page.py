@@ -53,6 +53,7 @@ def render_peers(run_dir: Path, out_html: Path) -> None:
         "peers.html.j2",
         title="Other engines",
         facts=run.facts,
+        rounds=len({cell["repeat"] for cell in run.cells}),
         tables=tables,
         figures=[_bars(point, lines) for point, lines in tables if lines],
         failures=sorted(failures),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
-import importlib.util
 import json
 import os
 import subprocess
@@ -23,13 +21,14 @@ from tinylm.bench.machine import machine_facts
 from tinylm.bench.models import weights_bytes
 from tinylm.bench.peers.engines import ENGINES, Engine, convert
 from tinylm.bench.peers.models import make_sources
+from tinylm.bench.peers.resume import identity, only_writer, rounds_done
 from tinylm.bench.peers.workloads import WORKLOADS, Workload
 from tinylm.bench.store import Row, Run, read_run, write_run
-from tinylm.errors import DataError, StageError
+from tinylm.errors import StageError
 from tinylm.presets import preset
 from tinylm.progress import ProgressReporter
 
-__all__ = ["PEER_PRESETS", "rounds_done", "run_peers", "stopped_run"]
+__all__ = ["PEER_PRESETS", "run_peers"]
 
 PEER_PRESETS = ("slm-51m", "llama-20m", "llama-8m")
 _LIMIT_S = 900
@@ -64,58 +63,66 @@ def run_peers(
           out_dir: a new folder, or one that `stopped_run` found: then its rounds are kept, and the others follow.
           measure_limits: measures the machine, once per round; the highest rates are the limits of all rounds.
     Returns: run_id, cells, and for each engine that is missing somewhere the reason.
-    Raises: StageError if not even TinyLM's own engine ran.
+    Raises: StageError if not even TinyLM's own engine ran, or `out_dir` holds, or is given, another comparison.
     """
     work_dir, peers_env = work_dir.absolute(), peers_env.absolute()  # engines run in folders of their own
-    problems = _prepare(work_dir, peers_env, presets, progress)
-    rng = np.random.Generator(np.random.Philox(seed))
     out_dir.mkdir(parents=True, exist_ok=True)
-    kept = read_run(out_dir) if (out_dir / "run.json").exists() else None
-    facts = dict(kept.facts) if kept else _facts(presets, rounds, seed, context or {})
-    limits = MachineLimits.model_validate(facts["limits"]) if "limits" in facts else None
-    cells = _kept_cells(kept, presets, workloads) if kept else []
-    rows = [row for _, row in cells]
-    with progress.task("peers", total=rounds * len(_plan(presets, workloads, 0)), unit="cells") as task:
-        task.update(len(cells))
-        for repeat in range(rounds):
-            plan = _plan(presets, workloads, repeat)
-            order = rng.permutation(len(plan)).tolist()
-            if kept and repeat < rounds_done(kept):
-                continue
-            if measure_limits:
-                limits = measure_limits() if limits is None else limits.highest(measure_limits())
-            for case in (plan[i] for i in order):
-                problem = problems.get((case.engine.name, case.preset))
-                result = {"error": problem} if problem else _measure(case, work_dir, peers_env)
-                cells.append((case, _row(case, len(cells), result)))
-                task.update(len(cells))
-            if limits:
-                facts["limits"] = limits.model_dump(mode="json")
-            rows = [row | _share(case, row, limits) for case, row in cells]
-            # Whole rounds only: engines are compared within a round, so its cells must lie close together in time.
-            write_run(out_dir, facts, rows, {}, {})
+    with only_writer(out_dir):
+        shared = identity(peers_env, presets, rounds, seed)
+        kept = _kept_run(out_dir, shared)
+        facts = dict(kept.facts) if kept else _facts(presets, shared, context or {})
+        cells = _kept_cells(kept, presets, workloads) if kept else []
+        problems = _prepare(work_dir, peers_env, presets, progress)
+
+        def measure(case: _Case) -> dict[str, Any]:
+            problem = problems.get((case.engine.name, case.preset))
+            return {"error": problem} if problem else _measure(case, work_dir, peers_env)
+
+        plans = [_plan(presets, workloads, repeat) for repeat in range(rounds)]
+        rows = _run_rounds(_in_order(plans, seed), cells, facts, out_dir, measure, measure_limits, progress)
     if not any(row["backend"] == "tinylm" and row["status"] == "ok" for row in rows):
         raise StageError(f"peers: the native engine did not run: {rows[0]['error']}")
     missing = {f"{engine} {name}": reason for (engine, name), reason in problems.items()}
     return {"run_id": facts["run_id"], "cells": len(rows), "missing": missing}
 
 
-def rounds_done(run: Run) -> int:
-    """Return how many rounds a comparison holds."""
-    return 1 + max(int(cell["repeat"]) for cell in run.cells)
+def _run_rounds(
+    plans: Sequence[Sequence[_Case]],
+    cells: list[tuple[_Case, Row]],
+    facts: dict[str, Any],
+    out_dir: Path,
+    measure: Callable[[_Case], dict[str, Any]],
+    measure_limits: Callable[[], MachineLimits] | None,
+    progress: ProgressReporter,
+) -> list[Row]:
+    """Run the rounds that `cells` lacks, write all after each, and return all rows."""
+    limits = MachineLimits.model_validate(facts["limits"]) if "limits" in facts else None
+    rows = [row for _, row in cells]
+    with progress.task("peers", total=sum(map(len, plans)), unit="cells") as task:
+        task.update(len(cells))
+        for plan in plans[len({case.repeat for case, _ in cells}) :]:
+            if measure_limits:
+                limits = measure_limits() if limits is None else limits.highest(measure_limits())
+                facts["limits"] = limits.model_dump(mode="json")
+            for case in plan:
+                started_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+                cells.append((case, _row(case, len(cells), measure(case)) | {"started_at": started_at}))
+                task.update(len(cells))
+            rows = [row | _share(case, row, limits) for case, row in cells]
+            # Whole rounds only: engines are compared within a round, so its cells must lie close together in time.
+            write_run(out_dir, facts, rows, {}, {})
+    return rows
 
 
-def stopped_run(reports: Path, *, presets: Sequence[str] = PEER_PRESETS, rounds: int = 5, seed: int = 0) -> Run | None:
-    """Return the last comparison of these settings, machine and engine under `reports` if it has rounds to come."""
-    wanted = _identity(presets, rounds, seed)
-    for folder in sorted(reports.glob("*-peers"), reverse=True):
-        try:
-            run = read_run(folder)
-        except DataError:  # stopped before a round was whole
-            continue
-        if all(run.facts.get(name) == value for name, value in wanted.items()):
-            return run if rounds_done(run) < rounds else None
-    return None
+def _kept_run(out_dir: Path, shared: Mapping[str, Any]) -> Run | None:
+    """Return the rounds that `out_dir` holds; None where it holds none."""
+    if not (out_dir / "run.json").exists():
+        return None
+    kept = read_run(out_dir)
+    for name, value in shared.items():
+        if kept.facts.get(name) != value:
+            raise StageError(f"{out_dir}: holds a comparison with other {name.replace('_', ' ')}; remove it first")
+    return kept
 
 
 def _kept_cells(kept: Run, presets: Sequence[str], workloads: Sequence[Workload]) -> list[tuple[_Case, Row]]:
@@ -123,6 +130,12 @@ def _kept_cells(kept: Run, presets: Sequence[str], workloads: Sequence[Workload]
     plans = [_plan(presets, workloads, repeat) for repeat in range(rounds_done(kept))]
     cases = {_cell_id(case): case for plan in plans for case in plan}
     return [(cases[row["cell_id"]], row) for row in kept.cells]
+
+
+def _in_order(plans: Sequence[list[_Case]], seed: int) -> list[list[_Case]]:
+    """Return each round's cells in an order of its own; the same for a run that goes on."""
+    rng = np.random.Generator(np.random.Philox(seed))
+    return [[plan[i] for i in rng.permutation(len(plan)).tolist()] for plan in plans]
 
 
 def _plan(presets: Sequence[str], workloads: Sequence[Workload], repeat: int) -> list[_Case]:
@@ -248,25 +261,14 @@ def _share(case: _Case, row: Row, limits: MachineLimits | None) -> Row:
     }
 
 
-def _facts(presets: Sequence[str], rounds: int, seed: int, context: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(presets: Sequence[str], shared: Mapping[str, Any], context: Mapping[str, Any]) -> dict[str, Any]:
     now = datetime.datetime.now(datetime.UTC)
     return {
         "run_id": f"{now:%Y%m%dT%H%M%SZ}-peers",
         "created_at": now.isoformat(timespec="seconds"),
         "question": "How does TinyLM compare with other engines on the same models and cores?",
         "models": [{"name": name, "precision": "int8"} for name in presets],
-        **_identity(presets, rounds, seed),
-        **context,
-    }
-
-
-def _identity(presets: Sequence[str], rounds: int, seed: int) -> dict[str, Any]:
-    """Return the facts that rounds of one comparison must share."""
-    native = importlib.util.find_spec("tinylm._native")
-    code = Path(native.origin).read_bytes() if native and native.origin else b""
-    return {
-        "settings": {"presets": list(presets), "rounds": rounds, "seed": seed},
         "machine": machine_facts(),
-        "version": tinylm.__version__,
-        "engine_digest": hashlib.sha256(code).hexdigest(),
+        **shared,
+        **context,
     }
