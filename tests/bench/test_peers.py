@@ -6,10 +6,13 @@ import importlib
 import io
 import json
 import shutil
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from typer.testing import CliRunner
 
@@ -20,7 +23,7 @@ from tinylm.bench.peers import run as peers
 from tinylm.bench.peers.engines import Engine, convert
 from tinylm.bench.store import read_run
 from tinylm.cli import app
-from tinylm.errors import StageError
+from tinylm.errors import DataError, StageError
 from tinylm.presets import preset
 from tinylm.progress import NullProgress
 
@@ -128,10 +131,10 @@ def left(measure: Callable[..., None], tmp_path: Path) -> Callable[..., Any]:
         compare(tmp_path, rounds=2)
     (tmp_path / "run").rename(tmp_path / "20260101T000000Z-peers")
 
-    def find(preset: str = PRESET, rounds: int = 2, seed: int = 0) -> Any:
-        return resume.stopped_run(tmp_path, resume.identity(tmp_path / "env", [preset], rounds, seed))
+    def find(preset: str = PRESET, rounds: int = 2, seed: int = 0, workloads: Sequence[Any] = WORKLOADS) -> Any:
+        return resume.stopped_run(tmp_path, resume.identity(tmp_path / "env", [preset], rounds, seed, workloads))
 
-    assert resume.rounds_done(find()) == 1
+    assert find().facts["rounds_done"] == 1
     return find
 
 
@@ -141,6 +144,7 @@ def test_only_a_comparison_of_the_same_kind_goes_on(
     assert left(rounds=3) is None
     assert left(preset="llama-20m") is None
     assert left(seed=1) is None
+    assert left(workloads=peers.WORKLOADS) is None
     for place, other in (
         ("tinylm.bench.peers.resume.machine_key", lambda: "another"),
         ("tinylm.__version__", "another"),
@@ -169,22 +173,82 @@ def test_a_whole_comparison_does_not_go_on(
 
 
 def test_folders_of_others_are_passed_over(left: Callable[..., Any], tmp_path: Path) -> None:
-    for name, files in (("1", {}), ("2", {"cells.parquet": "x"}), ("3", {"run.json": "[]"})):
-        folder = tmp_path / f"2026010{name}T000001Z-peers"
-        if files.get("run.json"):
-            shutil.copytree(tmp_path / "20260101T000000Z-peers", folder)
-        folder.mkdir(exist_ok=True)
-        for file, text in files.items():
-            (folder / file).write_text(text)
-    assert left().folder == tmp_path / "20260101T000000Z-peers"
+    ours = tmp_path / "20260101T000000Z-peers"
+    (tmp_path / "20260102T000000Z-peers").mkdir()
+    table = (ours / "cells.parquet").read_bytes()
+    others = {"run.json": [b"[]", b"{"], "cells.parquet": [b"x", table[:-9], table[:4] + bytes(600) + table[604:]]}
+    for file, contents in others.items():
+        for number, content in enumerate(contents):
+            folder = tmp_path / f"2026010{number + 3}T{len(file):06}Z-peers"
+            shutil.copytree(ours, folder)
+            (folder / file).write_bytes(content)
+    assert left().folder == ours
 
 
-def test_one_process_writes_a_comparison(measure: Callable[..., None], tmp_path: Path) -> None:
+@pytest.mark.usefixtures("left")
+def test_a_damaged_comparison_is_told(tmp_path: Path) -> None:
+    (tmp_path / "20260101T000000Z-peers").rename(tmp_path / "run")
+    facts = json.loads((tmp_path / "run" / "run.json").read_text())
+    for field, value in (("machine", None), ("limits", "x"), ("rounds_done", "one")):
+        (tmp_path / "run" / "run.json").write_text(json.dumps(facts | {field: value}))
+        with pytest.raises(DataError, match=f"run.json: {field}: .*; remove the folder"):
+            compare(tmp_path, rounds=2)
+
+
+def test_a_stop_between_tables_and_facts_costs_the_round(measure: Callable[..., None], tmp_path: Path) -> None:
+    """The table then holds a round whose limits are lost; it is measured again."""
+    measure(iter(lambda: ANSWER, None))
+    compare(tmp_path / "whole", rounds=2)
+    of_a_round = len(peers._plan([PRESET], WORKLOADS, 0)) - 1
+    measure(iter([ANSWER] * of_a_round + [KeyboardInterrupt()]))
+    with pytest.raises(KeyboardInterrupt):
+        compare(tmp_path / "stopped", rounds=2)
+    shutil.copy(tmp_path / "whole" / "run" / "cells.parquet", tmp_path / "stopped" / "run")
+    measure(iter([ANSWER] * of_a_round))
+    assert compare(tmp_path / "stopped", rounds=2)["cells"] == 2 * (of_a_round + 1)
+    assert len(read_run(tmp_path / "stopped" / "run").cells) == 2 * (of_a_round + 1)
+
+
+def test_a_round_of_two_programs_is_not_kept(
+    measure: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def answers() -> Iterator[Any]:
+        yield from [ANSWER] * (len(peers._plan([PRESET], WORKLOADS, 0)) + 2)
+        monkeypatch.setattr("tinylm.__version__", "another")
+        yield from iter(lambda: ANSWER, None)
+
+    measure(answers())
+    with pytest.raises(StageError, match="changed during a round"):
+        compare(tmp_path, rounds=2)
+    assert {cell["repeat"] for cell in read_run(tmp_path / "run").cells} == {0}
+
+
+def test_one_comparison_runs_at_a_time(measure: Callable[..., None], tmp_path: Path) -> None:
     measure(iter(lambda: ANSWER, None))
     (tmp_path / "run").mkdir()
-    with resume.only_writer(tmp_path / "run"), pytest.raises(StageError, match="still writing"):
+    with resume.only_writer(tmp_path / "models"), pytest.raises(StageError, match="another comparison is running"):
         compare(tmp_path, rounds=1)
+    assert (tmp_path / "run").exists()
     compare(tmp_path, rounds=1)
+
+
+def test_an_adapter_ends_with_what_started_it(tmp_path: Path) -> None:
+    """However that ends: what a killed comparison left would be measured with the next one's first cells."""
+    adapter = tmp_path / "adapter.py"
+    adapter.write_text(
+        "import os, sys, time\n"
+        f"sys.path.insert(0, {str(Path(peers.__file__).parent / 'adapters')!r})\n"
+        "from harness import end_with_parent\n"
+        "end_with_parent(os.getppid())\n"
+        "print(os.getpid(), flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, {str(adapter)!r}])"
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as started:
+        assert started.stdout
+        child = psutil.Process(int(started.stdout.readline()))
+        started.kill()
+    child.wait(timeout=10)
 
 
 def test_an_engine_that_is_missing_is_a_row_with_the_reason(measure: Callable[..., None], tmp_path: Path) -> None:
@@ -218,8 +282,14 @@ def test_half_a_conversion_is_not_a_model(tmp_path: Path) -> None:
     assert (tmp_path / "fake-int8" / "model").is_file()
 
 
-def test_no_figure_without_our_own_engine(measure: Callable[..., None], tmp_path: Path) -> None:
-    measure(iter(lambda: {"error": "no such file"}, None))
+def test_no_figure_without_our_own_engine(
+    measure: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def run(case: Any, *_: object) -> dict[str, Any]:
+        return {"error": "no such file"} if case.engine.name == "tinylm" else ANSWER
+
+    measure(iter(()))
+    monkeypatch.setattr(peers, "_measure", run)
     with pytest.raises(StageError, match="no such file"):
         compare(tmp_path, rounds=1)
 
@@ -253,6 +323,7 @@ def test_one_stream_is_one_prompt_after_another(
     """Warm-up prompts are the measured ones backwards: none is found in a cache, and none is measured."""
     monkeypatch.syspath_prepend(str(Path(peers.__file__).parent / "adapters"))
     harness = importlib.import_module("harness")
+    monkeypatch.setattr(harness, "end_with_parent", lambda _: None)  # this process is pytest's
     job = {"prompts": [[1, 2], [3, 4], [5, 6]], "new_tokens": 50, "warmup_prompts": 2, "bulk": bulk}
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(job)))
     calls: list[tuple[list[list[int]], int]] = []

@@ -7,6 +7,7 @@ turns, so that the machine's moods touch both; planning, reading and publishing 
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from typing import NamedTuple, TypeVar
 from pydantic import Field
 
 from tinylm.bench.activity import Activity, Counters, peak_rss_bytes
+from tinylm.bench.peers.adapters.harness import end_with_parent
 from tinylm.bench.peers.workloads import WORKLOADS
 from tinylm.config import Config, GenerateOptions
 from tinylm.engine import Engine, load_engine
@@ -176,6 +178,7 @@ def _sum(turns: Sequence[_Turn]) -> _Turn:
 
 def main() -> None:
     """Read a cell, measure it, write its figures as the last line of standard output."""
+    end_with_parent(os.getppid())
     figures = measure_cell(BulkCell.model_validate_json(sys.stdin.read()))
     sys.stdout.write(figures.model_dump_json() + "\n")
 

@@ -113,7 +113,7 @@ def _histogram_row(histogram: LatencyHistogram) -> Row:
 def read_run(folder: Path) -> Run:
     """Return the run in `folder`, whatever schema version wrote it; columns of a later version read as None.
 
-    Raises: DataError if a table is missing or is of a version newer than this program.
+    Raises: DataError if a table is missing, damaged, or of a version newer than this program.
     """
     cells = _read(folder, "cells")
     histograms = _read(folder, "histograms", ("cell_id", "metric", "hdr"))
@@ -132,11 +132,11 @@ def _read(folder: Path, name: str, columns: Sequence[str] | None = None) -> list
         raise DataError(f"{path}: not found; expected the {name} table of a finished sweep")
     try:
         table = pq.read_table(path, columns=list(columns) if columns else None)
-    except pa.ArrowInvalid as error:
-        raise DataError(f"{path}: no Parquet table: {error}") from None
-    version = int((table.schema.metadata or {}).get(b"tinylm.schema_version", b"0"))
+        version = int((table.schema.metadata or {}).get(b"tinylm.schema_version", b"0"))
+        found = table.to_pylist(maps_as_pydicts="strict")
+    except (pa.ArrowException, OSError, ValueError) as error:  # what pyarrow says of a damaged file is any of these
+        raise DataError(f"{path}: damaged, or no table of ours ({error}); remove its folder") from None
     if version > SCHEMA_VERSION:
         raise DataError(f"{path}: schema version {version}; this program reads up to {SCHEMA_VERSION}: update it")
     missing = {field: None for field in columns or TABLES[name].names if field not in table.column_names}
-    rows: list[Row] = [{**missing, **row} for row in table.to_pylist(maps_as_pydicts="strict")]
-    return rows
+    return [{**missing, **row} for row in found]

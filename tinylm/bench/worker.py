@@ -27,6 +27,7 @@ from tinylm.bench.config import CellSpec, Load, SweepConfig
 from tinylm.bench.loadgen import Recording, Window, drive
 from tinylm.bench.measure import cell_figures, cell_histograms, request_columns
 from tinylm.bench.null_backend import DelayedBackend, NullBackend
+from tinylm.bench.peers.adapters.harness import end_with_parent
 from tinylm.bench.yardstick import yardstick
 from tinylm.config import Config, GenerateOptions
 
@@ -145,6 +146,7 @@ def _result(job: CellJob, recording: Recording, activity: Activity, slots: int) 
 
 def main() -> None:
     """Read a job, run it, write the result as the last line of standard output."""
+    end_with_parent(os.getppid())
     job = CellJob.model_validate_json(sys.stdin.read())
     sys.stdout.write(json.dumps(run_job(job)) + "\n")
 

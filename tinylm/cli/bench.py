@@ -147,11 +147,11 @@ def bench_peers(
 ) -> None:
     """Run the same models and workloads in this engine and in others, in interleaved rounds. A stopped one goes on."""
     from tinylm.bench.limits import measure_limits
-    from tinylm.bench.peers.resume import identity, rounds_done, stopped_run
+    from tinylm.bench.peers.resume import identity, stopped_run
     from tinylm.bench.peers.run import PEER_PRESETS, run_peers
+    from tinylm.errors import StageError
     from tinylm.machine import measure_macs, measure_read
     from tinylm.progress import terminal_progress
-    from tinylm.report import render_index, render_peers
 
     out, presets = Output(json_output), preset or PEER_PRESETS
     stopped = None if anew else stopped_run(reports, identity(environment, presets, rounds, seed=0))
@@ -159,7 +159,7 @@ def bench_peers(
     folder = stopped.folder if stopped else reports / f"{now}-peers"
     page = folder / "peers.html"
     if stopped:
-        out.line(f"goes on with round {rounds_done(stopped) + 1} of {rounds} of {folder}")
+        out.line(f"goes on with round {stopped.facts['rounds_done'] + 1} of {rounds} of {folder}")
     try:
         told = run_peers(
             work_dir,
@@ -170,22 +170,29 @@ def bench_peers(
             rounds=rounds,
             measure_limits=lambda: measure_limits(measure_macs, measure_read),
         )
-    except KeyboardInterrupt as stop:
-        some = (folder / "run.json").exists()
-        command = "without --anew, the same command" if anew else "the same command"
-        left = f"{page} has its whole rounds; {command} goes on" if some else "no round was whole"
-        stop.args = (f"stopped; {left}",)
+    except (KeyboardInterrupt, StageError) as stop:
+        some = _render_peers(folder, reports)
+        if isinstance(stop, KeyboardInterrupt):
+            command = "without --anew, the same command" if anew else "the same command"
+            left = f"{page} has its whole rounds; {command} goes on" if some else "no round was whole"
+            stop.args = (f"stopped; {left}",)
         raise
-    finally:
-        if (folder / "run.json").exists():  # of a stopped run, the rounds that are whole
-            render_peers(folder, page)
-            render_index(reports)
-        elif folder.exists() and not any(folder.iterdir()):
-            folder.rmdir()
+    _render_peers(folder, reports)
     for what, reason in told["missing"].items():
         out.line(f"not measured: {what}: {reason}")
     out.line(f"report  {page}")
     out.result(told | {"report": str(page)})
+
+
+def _render_peers(folder: Path, reports: Path) -> bool:
+    """Write the page of a comparison's whole rounds; return whether there are any."""
+    from tinylm.report import render_index, render_peers
+
+    if not (folder / "run.json").exists():
+        return False
+    render_peers(folder, folder / "peers.html")
+    render_index(reports)
+    return True
 
 
 @group.command("training")

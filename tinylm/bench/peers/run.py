@@ -8,8 +8,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,9 @@ from tinylm.bench.machine import machine_facts
 from tinylm.bench.models import weights_bytes
 from tinylm.bench.peers.engines import ENGINES, Engine, convert
 from tinylm.bench.peers.models import make_sources
-from tinylm.bench.peers.resume import identity, only_writer, rounds_done
+from tinylm.bench.peers.resume import identity, kept_run, only_writer
 from tinylm.bench.peers.workloads import WORKLOADS, Workload
-from tinylm.bench.store import Row, Run, read_run, write_run
+from tinylm.bench.store import Row, Run, write_run
 from tinylm.errors import StageError
 from tinylm.presets import preset
 from tinylm.progress import ProgressReporter
@@ -63,13 +65,14 @@ def run_peers(
           out_dir: a new folder, or one that `stopped_run` found: then its rounds are kept, and the others follow.
           measure_limits: measures the machine, once per round; the highest rates are the limits of all rounds.
     Returns: run_id, cells, and for each engine that is missing somewhere the reason.
-    Raises: StageError if not even TinyLM's own engine ran, or `out_dir` holds, or is given, another comparison.
+    Raises: StageError if not even TinyLM's own engine ran, another comparison runs with `work_dir`, `out_dir` holds one
+            of other settings, or program or packages changed; DataError if what `out_dir` holds is damaged.
     """
     work_dir, peers_env = work_dir.absolute(), peers_env.absolute()  # engines run in folders of their own
-    out_dir.mkdir(parents=True, exist_ok=True)
-    with only_writer(out_dir):
-        shared = identity(peers_env, presets, rounds, seed)
-        kept = _kept_run(out_dir, shared)
+    with only_writer(work_dir), _gone_if_empty(out_dir):
+        identify = partial(identity, peers_env, presets, rounds, seed, workloads)
+        shared = identify()
+        kept = kept_run(out_dir, shared)
         facts = dict(kept.facts) if kept else _facts(presets, shared, context or {})
         cells = _kept_cells(kept, presets, workloads) if kept else []
         problems = _prepare(work_dir, peers_env, presets, progress)
@@ -78,29 +81,45 @@ def run_peers(
             problem = problems.get((case.engine.name, case.preset))
             return {"error": problem} if problem else _measure(case, work_dir, peers_env)
 
+        def write(rows: Sequence[Row]) -> None:
+            if identify() != shared:
+                raise StageError("peers: the program or the peers' packages changed during a round, which is not kept")
+            write_run(out_dir, facts, rows, {}, {})
+
         plans = [_plan(presets, workloads, repeat) for repeat in range(rounds)]
-        rows = _run_rounds(_in_order(plans, seed), cells, facts, out_dir, measure, measure_limits, progress)
-    if not any(row["backend"] == "tinylm" and row["status"] == "ok" for row in rows):
-        raise StageError(f"peers: the native engine did not run: {rows[0]['error']}")
+        rows = _run_rounds(_in_order(plans, seed), cells, facts, write, measure, measure_limits, progress)
+    own = [row for row in rows if row["backend"] == "tinylm"]
+    if not any(row["status"] == "ok" for row in own):
+        raise StageError(f"peers: the native engine did not run: {own[0]['error']}")
     missing = {f"{engine} {name}": reason for (engine, name), reason in problems.items()}
     return {"run_id": facts["run_id"], "cells": len(rows), "missing": missing}
+
+
+@contextmanager
+def _gone_if_empty(folder: Path) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        if not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _run_rounds(
     plans: Sequence[Sequence[_Case]],
     cells: list[tuple[_Case, Row]],
     facts: dict[str, Any],
-    out_dir: Path,
+    write: Callable[[Sequence[Row]], None],
     measure: Callable[[_Case], dict[str, Any]],
     measure_limits: Callable[[], MachineLimits] | None,
     progress: ProgressReporter,
 ) -> list[Row]:
-    """Run the rounds that `cells` lacks, write all after each, and return all rows."""
-    limits = MachineLimits.model_validate(facts["limits"]) if "limits" in facts else None
+    """Run the rounds that `cells` lacks, write all rows after each, and return them."""
+    limits = MachineLimits.model_validate(facts["limits"]) if facts.get("limits") else None
     rows = [row for _, row in cells]
     with progress.task("peers", total=sum(map(len, plans)), unit="cells") as task:
         task.update(len(cells))
-        for plan in plans[len({case.repeat for case, _ in cells}) :]:
+        for plan in plans[facts["rounds_done"] :]:
             if measure_limits:
                 limits = measure_limits() if limits is None else limits.highest(measure_limits())
                 facts["limits"] = limits.model_dump(mode="json")
@@ -110,26 +129,17 @@ def _run_rounds(
                 task.update(len(cells))
             rows = [row | _share(case, row, limits) for case, row in cells]
             # Whole rounds only: engines are compared within a round, so its cells must lie close together in time.
-            write_run(out_dir, facts, rows, {}, {})
+            facts["rounds_done"] += 1
+            write(rows)
     return rows
 
 
-def _kept_run(out_dir: Path, shared: Mapping[str, Any]) -> Run | None:
-    """Return the rounds that `out_dir` holds; None where it holds none."""
-    if not (out_dir / "run.json").exists():
-        return None
-    kept = read_run(out_dir)
-    for name, value in shared.items():
-        if kept.facts.get(name) != value:
-            raise StageError(f"{out_dir}: holds a comparison with other {name.replace('_', ' ')}; remove it first")
-    return kept
-
-
 def _kept_cells(kept: Run, presets: Sequence[str], workloads: Sequence[Workload]) -> list[tuple[_Case, Row]]:
-    """Return the cells of a stopped comparison, as if they had just been measured."""
-    plans = [_plan(presets, workloads, repeat) for repeat in range(rounds_done(kept))]
+    """Return the cells of a stopped comparison's whole rounds, as if they had just been measured."""
+    plans = [_plan(presets, workloads, repeat) for repeat in range(kept.facts["rounds_done"])]
     cases = {_cell_id(case): case for plan in plans for case in plan}
-    return [(cases[row["cell_id"]], row) for row in kept.cells]
+    # A round more may be in the table: run.json, which counts them, is written after it.
+    return [(cases[row["cell_id"]], row) for row in kept.cells if row["cell_id"] in cases]
 
 
 def _in_order(plans: Sequence[list[_Case]], seed: int) -> list[list[_Case]]:
@@ -269,6 +279,7 @@ def _facts(presets: Sequence[str], shared: Mapping[str, Any], context: Mapping[s
         "question": "How does TinyLM compare with other engines on the same models and cores?",
         "models": [{"name": name, "precision": "int8"} for name in presets],
         "machine": machine_facts(),
+        "rounds_done": 0,
         **shared,
         **context,
     }

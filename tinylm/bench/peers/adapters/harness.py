@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Generate", "serve"]
+__all__ = ["Generate", "end_with_parent", "serve"]
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 Prompts = Sequence[Sequence[int]]
 Generate = Callable[[Prompts, int], int]  # continues each prompt by exactly n tokens; returns the tokens made
@@ -21,6 +25,7 @@ def serve(load: Callable[[dict[str, Any]], Generate]) -> None:
     The job: model (path), threads, prompts (token ids), new_tokens, bulk (all prompts at once, else one after another),
     warmup_prompts (how many to warm up with).
     """
+    parent_pid = os.getppid()
     job = json.loads(sys.stdin.read())
     begin_s = time.monotonic()
     generate = load(job)
@@ -30,6 +35,7 @@ def serve(load: Callable[[dict[str, Any]], Generate]) -> None:
     others = [prompt[::-1] for prompt in prompts[: job["warmup_prompts"]]]
     generate(others[:1], 1)
     first_token_s = time.monotonic()
+    end_with_parent(parent_pid)  # not before: it takes milliseconds of what is measured
     batches, warm_up = ([part] if job["bulk"] else [[prompt] for prompt in part] for part in (prompts, others))
     for batch in warm_up:
         generate(batch, min(job["new_tokens"], 16))
@@ -45,6 +51,18 @@ def serve(load: Callable[[dict[str, Any]], Generate]) -> None:
     }
     sys.stdout.write("\n" + json.dumps(result) + "\n")
     sys.stdout.flush()
+
+
+def end_with_parent(parent_pid: int) -> None:
+    """Have the system end this process with its parent: what a killed run leaves would spoil the figures of the next.
+
+    Args: parent_pid: os.getppid() at the start, for a parent that ended since.
+    """
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _peak_rss_bytes() -> int:
