@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,8 +15,10 @@ from typing import Any
 
 import psutil
 import pytest
+from pydantic import ValidationError
 from typer.testing import CliRunner
 
+from tinylm.bench import bulk, worker
 from tinylm.bench.limits import measure_limits
 from tinylm.bench.models import macs_of_work
 from tinylm.bench.peers import resume
@@ -82,7 +85,8 @@ def test_the_command_says_what_a_stopped_comparison_leaves(
 
     def stopped(whole: int, *more: str) -> tuple[str, str]:
         measure(iter([ANSWER] * len(measured) * whole + [KeyboardInterrupt()]))
-        done = CliRunner().invoke(app, ["bench", "peers", "--preset", PRESET, "--reports", str(tmp_path), *more])
+        folders = ["--reports", str(tmp_path), "--work", str(tmp_path / "models"), "--env", str(tmp_path / "env")]
+        done = CliRunner().invoke(app, ["bench", "peers", "--preset", PRESET, *folders, *more])
         assert done.exit_code == 130
         return done.stdout, done.stderr
 
@@ -176,7 +180,9 @@ def test_folders_of_others_are_passed_over(left: Callable[..., Any], tmp_path: P
     ours = tmp_path / "20260101T000000Z-peers"
     (tmp_path / "20260102T000000Z-peers").mkdir()
     table = (ours / "cells.parquet").read_bytes()
-    others = {"run.json": [b"[]", b"{"], "cells.parquet": [b"x", table[:-9], table[:4] + bytes(600) + table[604:]]}
+    facts = (ours / "run.json").read_bytes()
+    damaged = [b"[]", b"{", facts.replace(b'"rounds_done": 1', b'"rounds_done": "one"')]
+    others = {"run.json": damaged, "cells.parquet": [b"x", table[:-9], table[:4] + bytes(600) + table[604:]]}
     for file, contents in others.items():
         for number, content in enumerate(contents):
             folder = tmp_path / f"2026010{number + 3}T{len(file):06}Z-peers"
@@ -226,10 +232,11 @@ def test_a_round_of_two_programs_is_not_kept(
 def test_one_comparison_runs_at_a_time(measure: Callable[..., None], tmp_path: Path) -> None:
     measure(iter(lambda: ANSWER, None))
     (tmp_path / "run").mkdir()
-    with resume.only_writer(tmp_path / "models"), pytest.raises(StageError, match="another comparison is running"):
+    with resume.one_at_a_time(tmp_path / "models"), pytest.raises(StageError, match="another comparison is running"):
         compare(tmp_path, rounds=1)
     assert (tmp_path / "run").exists()
-    compare(tmp_path, rounds=1)
+    with resume.one_at_a_time(tmp_path / "other models"):
+        compare(tmp_path, rounds=1)
 
 
 def test_an_adapter_ends_with_what_started_it(tmp_path: Path) -> None:
@@ -249,6 +256,16 @@ def test_an_adapter_ends_with_what_started_it(tmp_path: Path) -> None:
         child = psutil.Process(int(started.stdout.readline()))
         started.kill()
     child.wait(timeout=10)
+
+
+@pytest.mark.parametrize("module", [bulk, worker])
+def test_what_measures_ends_with_what_started_it(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    parents: list[int] = []
+    monkeypatch.setattr(module, "end_with_parent", parents.append)
+    monkeypatch.setattr("sys.stdin", io.StringIO("{}"))
+    with pytest.raises(ValidationError):
+        module.main()
+    assert parents == [os.getppid()]
 
 
 def test_an_engine_that_is_missing_is_a_row_with_the_reason(measure: Callable[..., None], tmp_path: Path) -> None:
@@ -323,7 +340,8 @@ def test_one_stream_is_one_prompt_after_another(
     """Warm-up prompts are the measured ones backwards: none is found in a cache, and none is measured."""
     monkeypatch.syspath_prepend(str(Path(peers.__file__).parent / "adapters"))
     harness = importlib.import_module("harness")
-    monkeypatch.setattr(harness, "end_with_parent", lambda _: None)  # this process is pytest's
+    parents: list[tuple[int, int]] = []  # not in truth: this process is pytest's
+    monkeypatch.setattr(harness, "end_with_parent", lambda pid: parents.append((pid, len(calls))))
     job = {"prompts": [[1, 2], [3, 4], [5, 6]], "new_tokens": 50, "warmup_prompts": 2, "bulk": bulk}
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(job)))
     calls: list[tuple[list[list[int]], int]] = []
@@ -336,5 +354,6 @@ def test_one_stream_is_one_prompt_after_another(
     first = ([[2, 1]], 1)
     at_once = [([[2, 1], [4, 3]], 16), ([[1, 2], [3, 4], [5, 6]], 50)]
     in_turn = [([[2, 1]], 16), ([[4, 3]], 16), ([[1, 2]], 50), ([[3, 4]], 50), ([[5, 6]], 50)]
+    assert parents == [(os.getppid(), 1)]
     assert calls == [first, *(at_once if bulk else in_turn)]
     assert json.loads(capsys.readouterr().out)["tokens"] == 150

@@ -20,7 +20,7 @@ from tinylm.bench.store import Run, read_run
 from tinylm.config import Config
 from tinylm.errors import DataError, StageError
 
-__all__ = ["identity", "kept_run", "only_writer", "stopped_run"]
+__all__ = ["identity", "kept_run", "one_at_a_time", "stopped_run"]
 
 _PACKAGE = Path(tinylm.__file__).parent
 
@@ -46,12 +46,35 @@ def identity(
     }
 
 
+class _Kept(Config):
+    """What going on, and the page, need of run.json besides the identity."""
+
+    run_id: str
+    created_at: str
+    question: str
+    machine: dict[str, Any]
+    rounds_done: int
+    limits: MachineLimits | None
+
+
+def _read(folder: Path) -> Run:
+    """Return the rounds in `folder`; raise DataError if they are damaged, or none of a comparison."""
+    run = read_run(folder)
+    try:
+        _Kept.model_validate({name: run.facts.get(name) for name in _Kept.model_fields})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(map(str, problem["loc"]))
+        raise DataError(f"{folder / 'run.json'}: {field}: {problem['msg']}; remove the folder") from None
+    return run
+
+
 def stopped_run(reports: Path, wanted: dict[str, Any]) -> Run | None:
     """Return the last comparison under `reports` of this identity, if it has rounds to come."""
     for folder in sorted(reports.glob("*-peers"), reverse=True):
         try:
-            run = read_run(folder)
-        except DataError:  # stopped before a round was whole, or none of ours
+            run = _read(folder)
+        except DataError:  # stopped before a round was whole, damaged, or none of ours
             continue
         if all(run.facts.get(name) == value for name, value in wanted.items()):
             return run if run.facts["rounds_done"] < wanted["settings"]["rounds"] else None
@@ -65,32 +88,15 @@ def kept_run(folder: Path, wanted: dict[str, Any]) -> Run | None:
     """
     if not (folder / "run.json").exists():
         return None
-    run = read_run(folder)
+    run = _read(folder)
     for name, value in wanted.items():
         if run.facts.get(name) != value:
             raise StageError(f"{folder}: holds a comparison with other {name.replace('_', ' ')}; remove it first")
-    try:
-        _Kept.model_validate({name: run.facts.get(name) for name in _Kept.model_fields})
-    except ValidationError as error:
-        problem = error.errors()[0]
-        field = ".".join(map(str, problem["loc"]))
-        raise DataError(f"{folder / 'run.json'}: {field}: {problem['msg']}; remove the folder") from None
     return run
 
 
-class _Kept(Config):
-    """What going on, and the page, need of run.json besides the identity."""
-
-    run_id: str
-    created_at: str
-    question: str
-    machine: dict[str, Any]
-    rounds_done: int
-    limits: MachineLimits | None
-
-
 @contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
+def one_at_a_time(folder: Path) -> Iterator[None]:
     """Hold `folder`, of converted models, for this process: two comparisons at once would spoil each other's figures.
 
     The system lets go of it when the process ends, however it does. Raises: StageError if another process holds it.

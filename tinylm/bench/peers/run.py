@@ -23,7 +23,7 @@ from tinylm.bench.machine import machine_facts
 from tinylm.bench.models import weights_bytes
 from tinylm.bench.peers.engines import ENGINES, Engine, convert
 from tinylm.bench.peers.models import make_sources
-from tinylm.bench.peers.resume import identity, kept_run, only_writer
+from tinylm.bench.peers.resume import identity, kept_run, one_at_a_time
 from tinylm.bench.peers.workloads import WORKLOADS, Workload
 from tinylm.bench.store import Row, Run, write_run
 from tinylm.errors import StageError
@@ -69,7 +69,7 @@ def run_peers(
             of other settings, or program or packages changed; DataError if what `out_dir` holds is damaged.
     """
     work_dir, peers_env = work_dir.absolute(), peers_env.absolute()  # engines run in folders of their own
-    with only_writer(work_dir), _gone_if_empty(out_dir):
+    with one_at_a_time(work_dir), _gone_if_empty(out_dir):
         identify = partial(identity, peers_env, presets, rounds, seed, workloads)
         shared = identify()
         kept = kept_run(out_dir, shared)
