@@ -123,16 +123,16 @@ void add_decode(const KernelTable& t, KvType type, int64_t head_dim, int64_t hea
   if (!wanted(name)) return;
   const size_t k_bytes = t.kv_bytes(type, context, head_dim, false), v_bytes = t.kv_bytes(type, context, head_dim, true);
   uint8_t* memory = buffer((k_bytes + v_bytes) * static_cast<size_t>(slots * layers * heads));
-  const auto view = [=](int64_t slot, int64_t layer, int64_t head) {
-    uint8_t* at = memory + (k_bytes + v_bytes) * static_cast<size_t>((slot * layers + layer) * heads + head);
-    return KvView{type, head_dim, at, at + k_bytes};
+  const auto view = [=](int64_t slot, int64_t layer) {
+    const size_t step = k_bytes + v_bytes;
+    uint8_t* at = memory + step * static_cast<size_t>((slot * layers + layer) * heads);
+    return KvView{type, head_dim, at, at + k_bytes, heads, static_cast<int64_t>(step)};
   };
-  std::vector<float> k(static_cast<size_t>(head_dim));
+  std::vector<float> k(static_cast<size_t>(heads * head_dim));
   for (auto& v : k) v = uniform();
   for (int64_t slot = 0; slot < slots; ++slot)
     for (int64_t layer = 0; layer < layers; ++layer)
-      for (int64_t head = 0; head < heads; ++head)
-        for (int64_t p = 0; p < length; ++p) t.kv_store(view(slot, layer, head), p, k.data(), k.data());
+      for (int64_t p = 0; p < length; ++p) t.kv_store(view(slot, layer), p, k.data(), k.data());
   auto* q = reinterpret_cast<float*>(buffer(static_cast<size_t>(heads * head_dim) * 4));
   for (int64_t i = 0; i < heads * head_dim; ++i) q[i] = uniform();
   auto* out = reinterpret_cast<float*>(buffer(static_cast<size_t>(heads * head_dim) * 4));
@@ -140,17 +140,14 @@ void add_decode(const KernelTable& t, KvType type, int64_t head_dim, int64_t hea
   const KernelTable* table = &t;
   cases.push_back({name, static_cast<double>(slots), "ns", [=] {
     for (int64_t layer = 0; layer < layers; ++layer)
-      for (int64_t slot = 0; slot < slots; ++slot)
-        for (int64_t head = 0; head < heads; ++head) {
-          const auto upcoming = [&](int64_t calls) {
-            const int64_t at = slot * heads + head + calls;
-            if (at >= slots * heads) return Upcoming{};
-            const KvView kv = view(at / heads, layer, at % heads);
-            return Upcoming{kv.k, kv.v};
-          };
-          table->attention({view(slot, layer, head), 1, 1, length - 1, 0, 0.2f, q + head * head_dim, 0, out + head * head_dim, 0, scratch,
-                            upcoming(1), upcoming(2)});
-        }
+      for (int64_t slot = 0; slot < slots; ++slot) {
+        const auto upcoming = [&](int64_t head) {
+          if (slot + 1 == slots) return Upcoming{};
+          const KvView kv = view(slot + 1, layer);
+          return Upcoming{static_cast<uint8_t*>(kv.k) + head * kv.step, static_cast<uint8_t*>(kv.v) + head * kv.step};
+        };
+        table->attention({view(slot, layer), 1, 1, length - 1, 0, 0.2f, q, 0, out, 0, scratch, upcoming(0), upcoming(1), nullptr, nullptr});
+      }
   }});
 }
 

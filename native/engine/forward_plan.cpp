@@ -90,11 +90,14 @@ void Forward::plan_attention(const Segment& s, int64_t first_row, Plan& plan) {
     if (begin >= end) continue;
     const bool whole = end - begin == s.count;
     plan.segment_divided |= !whole;
-    for (int64_t g = 0; g < config_.n_kv_heads; ++g) {
-      const bool fused = one_tile && whole;
-      if (!fused) part.stores.push_back({g, begin, end - begin});
+    const bool fused = one_tile && whole;
+    const int64_t sharers = plan.parts_in_use > 1 ? 1 : team_.size();
+    const int64_t heads = s.count == 1 ? (config_.n_kv_heads + sharers - 1) / sharers : 1;  // a lone row's are read one after another
+    for (int64_t h = 0; h < config_.n_kv_heads; h += heads) {
+      if (!fused) part.stores.push_back({h, begin, end - begin});
       for (int64_t r = begin; r < end; r += kQueryTile)
-        part.units.push_back({s.slot, g, r, std::min(kQueryTile, end - r), s.first_position + r - first_row, fused});
+        part.units.push_back({s.slot, h, std::min(heads, config_.n_kv_heads - h), r, std::min(kQueryTile, end - r),
+                              s.first_position + r - first_row, fused});
     }
   }
 }

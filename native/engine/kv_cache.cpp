@@ -67,9 +67,7 @@ size_t KvCache::first_gap(size_t bytes) const {
 }
 
 void KvCache::copy(int64_t from, int64_t to, int64_t count) const {
-  for (int64_t layer = 0; layer < layers_; ++layer)
-    for (int64_t head = 0; head < kv_heads_; ++head)
-      table_.kv_copy(view(from, layer, head), view(to, layer, head), count);
+  for (int64_t layer = 0; layer < layers_; ++layer) table_.kv_copy(view(from, layer, 0, kv_heads_), view(to, layer, 0, kv_heads_), count);
 }
 
 }  // namespace tinylm::engine

@@ -20,10 +20,11 @@ class KvCache {
   int64_t capacity(int64_t slot) const { return slots_[static_cast<size_t>(slot)].capacity; }
   void set_capacity(int64_t slot, int64_t capacity);
 
-  kernels::KvView view(int64_t slot, int64_t layer, int64_t kv_head) const {
+  kernels::KvView view(int64_t slot, int64_t layer, int64_t first_head, int64_t heads) const {
     const Slot& at = slots_[static_cast<size_t>(slot)];
-    uint8_t* k = at.data + static_cast<size_t>(layer * kv_heads_ + kv_head) * (at.k_bytes + at.v_bytes);
-    return {type_, head_dim_, k, k + at.k_bytes};
+    const size_t step = at.k_bytes + at.v_bytes;
+    uint8_t* k = at.data + static_cast<size_t>(layer * kv_heads_ + first_head) * step;
+    return {type_, head_dim_, k, k + at.k_bytes, heads, static_cast<int64_t>(step)};
   }
   // Copies positions 0..count of slot `from` to slot `to`.
   void copy(int64_t from, int64_t to, int64_t count) const;

@@ -37,6 +37,10 @@ size_t kv_bytes(KvType type, int64_t positions, int64_t head_dim, bool values) {
   return static_cast<size_t>(round_up(bytes, static_cast<int64_t>(kAlign)));
 }
 
+KvView head_of(const KvView& kv, int64_t head) {
+  return {kv.type, kv.head_dim, static_cast<uint8_t*>(kv.k) + head * kv.step, static_cast<uint8_t*>(kv.v) + head * kv.step};
+}
+
 template <typename Elements>
 void kv_store_as(const KvView& kv, int64_t position, const float* k, const float* v) {
   const int64_t step = kPositionBlock * Elements::bytes;
@@ -76,7 +80,7 @@ void kv_store_q8(const KvView& kv, int64_t position, const float* k, const float
       v, kv.head_dim, [=](int64_t d, const F16& rounded) { store_value(four + d * 4, rounded, static_cast<int>(position % 4)); });
 }
 
-void kv_store(const KvView& kv, int64_t position, const float* k, const float* v) {
+void store_head(const KvView& kv, int64_t position, const float* k, const float* v) {
   switch (kv.type) {
     case KvType::f32: return kv_store_as<F32Elements>(kv, position, k, v);
     case KvType::bf16: return kv_store_as<Bf16Elements>(kv, position, k, v);
@@ -84,11 +88,18 @@ void kv_store(const KvView& kv, int64_t position, const float* k, const float* v
   }
 }
 
+void kv_store(const KvView& kv, int64_t position, const float* k, const float* v) {
+  for (int64_t h = 0; h < kv.heads; ++h) store_head(head_of(kv, h), position, k + h * kv.head_dim, v + h * kv.head_dim);
+}
+
 void kv_copy(const KvView& from, const KvView& to, int64_t count) {
   // Whole blocks: positions past `count` are never used before they are written.
   const int64_t blocks = round_up(count, kPositionBlock) / kPositionBlock;
-  __builtin_memcpy(to.k, from.k, static_cast<size_t>(blocks * key_block_bytes(from.type, from.head_dim)));
-  __builtin_memcpy(to.v, from.v, static_cast<size_t>(round_up(count, 4) * value_row_bytes(from.type, from.head_dim)));
+  for (int64_t h = 0; h < from.heads; ++h) {
+    const KvView source = head_of(from, h), target = head_of(to, h);
+    __builtin_memcpy(target.k, source.k, static_cast<size_t>(blocks * key_block_bytes(from.type, from.head_dim)));
+    __builtin_memcpy(target.v, source.v, static_cast<size_t>(round_up(count, 4) * value_row_bytes(from.type, from.head_dim)));
+  }
 }
 
 constexpr int64_t kScratchQueries = 4;  // whose scores a call holds at once
@@ -101,29 +112,47 @@ int64_t first_position_seen(const AttentionCall& call, int64_t end) {
   return call.window > 0 && end > call.window ? end - call.window : 0;
 }
 
-// What an upcoming call will read, or this one's own where there is none.
-const uint8_t* keys_of(const Upcoming& call, const KvView& own) { return static_cast<const uint8_t*>(call.k ? call.k : own.k); }
-const uint8_t* values_of(const Upcoming& call, const KvView& own) { return static_cast<const uint8_t*>(call.v ? call.v : own.v); }
+// What will be read for an upcoming head, or this one's own where there is none.
+const uint8_t* keys_of(const Upcoming& head, const KvView& own) { return static_cast<const uint8_t*>(head.k ? head.k : own.k); }
+const uint8_t* values_of(const Upcoming& head, const KvView& own) { return static_cast<const uint8_t*>(head.v ? head.v : own.v); }
 
-struct Ahead {  // what is fetched during each block of positions
-  const uint8_t* keys;
-  int64_t key_bytes;  // of a block
-  const uint8_t* values;
-  int64_t value_bytes;
+// Head `head` of a call, or one of the two that are read after its last.
+Upcoming upcoming(const AttentionCall& call, int64_t head) {
+  if (head > call.kv.heads) return call.later;
+  if (head == call.kv.heads) return call.next;
+  const KvView own = head_of(call.kv, head);
+  return {own.k, own.v};
+}
 
-  TINYLM_INLINE void fetch_block() {
-    for (int64_t i = 0; i < key_bytes; i += 128) fetch_far(keys + i), fetch_far(keys + i + 64);
-    for (int64_t i = 0; i < value_bytes; i += 128) fetch_far(values + i), fetch_far(values + i + 64);
-    keys += key_bytes, values += value_bytes;
+// The same call for one of its heads.
+AttentionCall of_head(const AttentionCall& call, int64_t head) {
+  AttentionCall one = call;
+  one.kv = head_of(call.kv, head);
+  one.next = upcoming(call, head + 1), one.later = upcoming(call, head + 2);
+  one.q += head * call.group * call.kv.head_dim, one.out += head * call.group * call.kv.head_dim;
+  if (call.new_k) one.new_k += head * call.kv.head_dim, one.new_v += head * call.kv.head_dim;
+  return one;
+}
+
+// What is fetched during each block of positions; null: nothing.
+struct Ahead {
+  const uint8_t *keys, *values;
+
+  TINYLM_INLINE void fetch_block(int64_t key_bytes, int64_t value_bytes) {
+    if (keys) keys = fetch(keys, key_bytes);
+    if (values) values = fetch(values, value_bytes);
+  }
+  static TINYLM_INLINE const uint8_t* fetch(const uint8_t* from, int64_t bytes) {
+    TINYLM_UNROLL for (int64_t i = 0; i < bytes; i += 64) fetch_far(from + i);
+    return from + bytes;
   }
 };
 
-// The keys of the call after the next and the values of the next, from the block of position `begin` on; their lines have been fetched once.
-Ahead second_fetch(const AttentionCall& call, int64_t begin) {
-  const int64_t key_bytes = key_block_bytes(call.kv.type, call.kv.head_dim), row_bytes = value_row_bytes(call.kv.type, call.kv.head_dim);
+// The keys of the head after the next and the values of the next, from the block of position `begin` on; their lines have been fetched once.
+Ahead second_fetch(const KvView& kv, const Upcoming& next, const Upcoming& later, int64_t begin) {
   const int64_t block = begin / kPositionBlock;
-  return {keys_of(call.later, call.kv) + block * key_bytes, key_bytes,
-          values_of(call.next, call.kv) + block * kPositionBlock * row_bytes, kPositionBlock * row_bytes};
+  return {keys_of(later, kv) + block * key_block_bytes(kv.type, kv.head_dim),
+          values_of(next, kv) + block * kPositionBlock * value_row_bytes(kv.type, kv.head_dim)};
 }
 
 // scores of `Blocks` consecutive position blocks. `values`: as many bytes of this call's values, `later`: the same blocks of a
@@ -168,11 +197,12 @@ TINYLM_INLINE float mask_scores(float* scores, int64_t begin, int64_t end) {
 }
 
 // Replaces scores by exp(score - max), at most 1.2e-38 outside [begin, end); returns the sum.
-TINYLM_NOINLINE float softmax_weights(float* scores, int64_t begin, int64_t end, Ahead ahead) {
+TINYLM_NOINLINE float softmax_weights(const KvView& kv, float* scores, int64_t begin, int64_t end, Ahead ahead) {
+  const int64_t key_bytes = key_block_bytes(kv.type, kv.head_dim), value_bytes = kPositionBlock * value_row_bytes(kv.type, kv.head_dim);
   const F16 max = set1(mask_scores(scores, begin, end));
   F16 sum = set1(0.0f);
   for (int64_t t = begin / kPositionBlock * kPositionBlock; t < end; t += kLanes) {
-    ahead.fetch_block();
+    ahead.fetch_block(key_bytes, value_bytes);
     const F16 weight = exp_below(sub(load(scores + t), max));
     store(scores + t, weight);
     sum = add(sum, weight);
@@ -253,6 +283,7 @@ void float_scores(const AttentionCall& call, const float* q, int64_t begin, int6
 }
 
 #include "attention_q8.inl"
+#include "attention_tiles.inl"
 
 template <typename Elements, bool Fetches>
 void mix_all(const AttentionCall& call, const float* weights, int64_t begin, int64_t end, float inverse, float* out) {
@@ -269,37 +300,48 @@ void mix_all(const AttentionCall& call, const float* weights, int64_t begin, int
 template <typename Elements, bool Fetches>
 void attend_float(const AttentionCall& call, const float* q, int64_t begin, int64_t end, float* scaled, float* scores, float* out) {
   float_scores<Elements, Fetches>(call, q, begin, end, scaled, scores);
-  const float inverse = 1.0f / softmax_weights(scores, begin, end, Fetches ? second_fetch(call, begin) : Ahead{});
+  const float inverse = 1.0f / softmax_weights(call.kv, scores, begin, end, Fetches ? second_fetch(call.kv, call.next, call.later, begin) : Ahead{});
   mix_all<Elements, Fetches>(call, scores, begin, end, inverse, out);
 }
 
-void attend(const AttentionCall& call, const float* q, int64_t begin, int64_t end, float* out) {
-  float* scaled = call.scratch;
-  float* scores = call.scratch + round_up(call.kv.head_dim, kLanes);
-  // Caches of many slots do not fit the processor's, so later calls' keys and values are fetched into the second-level cache
-  // in all loops of this one, each line twice, and what is read next once more into the first level. A processor drops fetches
-  // while its miss buffers are full (of a burst of 128 a quarter, measured on Zen 5), and the first level has the fewer: W2
-  // of the presets 1.1 to 1.5 times as fast on Zen 4 as with fetches into the first level alone. With each line fetched once, one
-  // step of 96 slots takes 54 us instead of 33 (see docs).
-  if (call.kv.type == KvType::q8) {
-    int8_scores(call, q, begin, end, scaled, scores);
-    return mix_all_q8(call, scores, begin, end, out);
-  }
+// Caches of many slots do not fit the processor's, so later heads' keys and values are fetched into the second-level cache
+// in all loops of this one, each line twice, and what is read next once more into the first level. A processor drops fetches
+// while its miss buffers are full (of a burst of 128 a quarter, measured on Zen 5), and the first level has the fewer: W2
+// of the presets 1.1 to 1.5 times as fast on Zen 4 as with fetches into the first level alone. With each line fetched once, one
+// step of 96 slots takes 54 us instead of 33 (see docs).
+void attend(const AttentionCall& call, int64_t index) {
+  const int64_t row = index / call.group, at = index % call.group * call.kv.head_dim, end = call.first_position + row + 1;
   // A prompt's many queries would fetch the same again and again, which costs floats up to a third.
   const bool fetches = call.later.k != nullptr && call.queries == 1;
   const auto attend_as = call.kv.type == KvType::f32 ? (fetches ? attend_float<F32Elements, true> : attend_float<F32Elements, false>)
                                                      : (fetches ? attend_float<Bf16Elements, true> : attend_float<Bf16Elements, false>);
-  attend_as(call, q, begin, end, scaled, scores, out);
+  attend_as(call, call.q + row * call.q_stride + at, first_position_seen(call, end), end, call.scratch,
+            call.scratch + round_up(call.kv.head_dim, kLanes), call.out + row * call.out_stride + at);
+}
+
+void store_new(const AttentionCall& call) {
+  if (!call.new_k) return;
+  for (int64_t i = 0; i < call.queries; ++i)
+    kv_store(call.kv, call.first_position + i, call.new_k + i * call.q_stride, call.new_v + i * call.q_stride);
+}
+
+template <typename Dim>
+void attend_q8(const AttentionCall& call, Dim head_dim) {
+  const int64_t count = call.queries * call.group;
+  int64_t index = 0;
+  for (; index + kQueryTile <= count; index += kQueryTile) attend_tile(call, head_dim, index, index + 2 * kQueryTile > count);
+  attend_singles(call, head_dim, index, count);
 }
 
 void attention(const AttentionCall& call) {
-  int64_t index = 0;
-  const int64_t count = call.queries * call.group;
-  if (call.kv.type == KvType::q8)
-    for (; index + kQueryTile <= count; index += kQueryTile)
-      attend_tile(call, index, index + 2 * kQueryTile > count);
-  for (; index < count; ++index) {
-    const int64_t row = index / call.group, head = index % call.group * call.kv.head_dim, end = call.first_position + row + 1;
-    attend(call, call.q + row * call.q_stride + head, first_position_seen(call, end), end, call.out + row * call.out_stride + head);
+  const bool q8 = call.kv.type == KvType::q8;
+  if (q8 && call.queries == 1 && call.group < kQueryTile)
+    return with_head_dim(call.kv.head_dim, [&](auto head_dim) { attend_singles(call, head_dim, 0, call.kv.heads * call.group); });
+  for (int64_t h = 0; h < call.kv.heads; ++h) {
+    AttentionCall one = of_head(call, h);
+    store_new(one);
+    one.new_k = one.new_v = nullptr;
+    if (q8) with_head_dim(call.kv.head_dim, [&](auto head_dim) { attend_q8(one, head_dim); });
+    else for (int64_t index = 0; index < one.queries * one.group; ++index) attend(one, index);
   }
 }

@@ -3,13 +3,28 @@
 // A q8 cache needs of the includer: I16 and its functions, and
 //   Query4, query4(p), dot4_keys(sum, keys, query)   sum += four products in each lane; keys stored as key + kKeyOffset
 //   store_value(p, F16, t)                           16 integers as byte t of 16 words of four, each plus kValueOffset
-//   store_weights(p, F16)                            16 integers 0..32767 (as x + kRoundMagic) to int16, in its own order of four
+//   store_weights(p, F16)                            16 integers 0..32767 (as x + kRoundMagic) to 32 bytes, in its own order of four
 //   kScoreBlocks     blocks of 16 positions whose scores are computed at once, 4..8
 //   kMixSums         sums of 16 that a mix keeps at once, 4 or 8
 //   kWeighTogether   queries of a tile whose weights are made at once, 1 or 4: as the registers allow
 //   kTileSums        sums of 16 that a tile of queries keeps at once, a multiple of kQueryTile
 //   Values4, values4(p)                              sixteen values of four positions each, stored as value + kValueOffset
-//   mix_values4(sum, values, p)                      sum += over the four positions of value * weight
+//   MixSum, zero_mix(), mix_values4(sum, values, p)  sum += over the four positions of value * weight
+//   mixed(sum)                                       its sixteen integers
+
+// A size that is known when the code is compiled. Attention of one query takes 9 (D=32) or 11 % (D=64) less time for it, in cache: fetches
+// and loops of known length need no branches.
+template <int64_t Size>
+struct Fixed {
+  constexpr operator int64_t() const { return Size; }
+};
+
+template <typename Body>
+TINYLM_INLINE void with_head_dim(int64_t head_dim, const Body& body) {
+  if (head_dim == 32) return body(Fixed<32>{});
+  if (head_dim == 64) return body(Fixed<64>{});
+  body(head_dim);
+}
 
 // q8: the query of one head as int8, and what its scores are multiplied by.
 struct Query {
@@ -32,10 +47,11 @@ TINYLM_INLINE void store_scores(float* to, const I16& dots, const Query& query, 
   store(to, mul(mul(to_float(sub_int(dots, set1_int(query.excess))), set1(query.scale)), key_scales));
 }
 
-// `values`: as many of this call's values, fetched meanwhile. `later`: the same blocks of a later call's keys.
-template <int Blocks>
-TINYLM_NOINLINE void score_blocks_q8(const uint8_t* k, int64_t block_bytes, const Query& query, int64_t quads,
-                                     const uint8_t* values, const uint8_t* later, float* scores) {
+// `values`: as many of this head's values, fetched meanwhile. `later`: the same blocks of a later head's keys.
+template <int Blocks, typename Dim>
+TINYLM_NOINLINE void score_blocks_q8(const uint8_t* k, Dim head_dim, const Query& query, const uint8_t* values, const uint8_t* later,
+                                     float* scores) {
+  const int64_t block_bytes = key_block_bytes(KvType::q8, head_dim), quads = round_up(head_dim, 4) / 4;
   I16 sums[Blocks];
   TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) sums[b] = zero_int();
   for (int64_t quad = 0; quad < quads; ++quad) {
@@ -52,27 +68,20 @@ TINYLM_NOINLINE void score_blocks_q8(const uint8_t* k, int64_t block_bytes, cons
   }
 }
 
+template <typename Dim>
 struct Int8Scores {
   const uint8_t *k, *v, *later_k;
-  int64_t block_bytes, quads;
+  Dim head_dim;
   const Query& query;
   float* scores;
   template <int Blocks>
   TINYLM_INLINE void run(int64_t b) const {
-    score_blocks_q8<Blocks>(k + b * block_bytes, block_bytes, query, quads, v + b * quads * 64, later_k + b * block_bytes,
-                            scores + b * kPositionBlock);
+    const int64_t at = b * key_block_bytes(KvType::q8, head_dim);
+    score_blocks_q8<Blocks>(k + at, head_dim, query, v + b * (round_up(head_dim, 4) / 4) * 64, later_k + at, scores + b * kPositionBlock);
   }
 };
 
-void int8_scores(const AttentionCall& call, const float* q, int64_t begin, int64_t end, float* scaled, float* scores) {
-  const int64_t head_dim = call.kv.head_dim;
-  const Query query = quantise_query(q, head_dim, call.scale, reinterpret_cast<uint8_t*>(scaled));
-  const Int8Scores step{static_cast<const uint8_t*>(call.kv.k), static_cast<const uint8_t*>(call.kv.v), keys_of(call.later, call.kv),
-                        key_block_bytes(KvType::q8, head_dim), round_up(head_dim, 4) / 4, query, scores};
-  for_position_blocks(begin / kPositionBlock, round_up(end, kPositionBlock) / kPositionBlock, step);
-}
-
-// The largest sum of integer weights: 2^23 * 255 < 2^31, so that mix_values4 cannot overflow.
+// The largest sum of integer weights: 2^23 * 255 < 2^31, so that no sum of mix_values4 overflows.
 constexpr float kWeightSum = 8388608.0f;
 
 struct IntegerWeights {
@@ -98,10 +107,10 @@ TINYLM_INLINE float weight_factor(float largest, float total) {
 
 // Integer weights, in place of the scores, of N queries that see the same blocks of positions from .. to. Block by block for all
 // of them: their chains of dependent steps overlap, and the values' scales are read once.
-template <int N>
-TINYLM_NOINLINE void weigh(const KvView& kv, TileQuery* tile, int64_t from, int64_t to, Ahead ahead) {
-  const int64_t block_bytes = key_block_bytes(KvType::q8, kv.head_dim);
-  const uint8_t* value_scales = static_cast<const uint8_t*>(kv.k) + kPositionBlock * 4;
+template <int N, typename Dim>
+TINYLM_NOINLINE void weigh(const KvView& kv, Dim head_dim, TileQuery* tile, int64_t from, int64_t to, Ahead ahead) {
+  const int64_t block_bytes = key_block_bytes(KvType::q8, head_dim);
+  const uint8_t* value_scales = static_cast<const uint8_t*>(kv.k) + from / kPositionBlock * block_bytes + kPositionBlock * 4;
   const F16 zero = set1(0.0f), masked = set1(-3e38f), magic = set1(kRoundMagic);
   F16 max[N], sum[N], weight_sum[N], top[N];
   float* scores[N];
@@ -114,9 +123,9 @@ TINYLM_NOINLINE void weigh(const KvView& kv, TileQuery* tile, int64_t from, int6
   for (int64_t t = from + kLanes; t < to; t += kLanes)
     TINYLM_UNROLL for (int i = 0; i < N; ++i) max[i] = max16(load(scores[i] + t), max[i]);
   TINYLM_UNROLL for (int i = 0; i < N; ++i) max[i] = set1(fold_max(max[i]));
-  for (int64_t t = from; t < to; t += kLanes) {
-    ahead.fetch_block();
-    const F16 scales = load(reinterpret_cast<const float*>(value_scales + t / kPositionBlock * block_bytes));
+  for (int64_t t = from; t < to; t += kLanes, value_scales += block_bytes) {
+    ahead.fetch_block(block_bytes, kPositionBlock * round_up(head_dim, kLanes));
+    const F16 scales = load(reinterpret_cast<const float*>(value_scales));
     TINYLM_UNROLL for (int i = 0; i < N; ++i) {
       const F16 score = load(scores[i] + t), p = exp_below(sub(score, max[i]));
       const F16 weight = less_select(score, masked, zero, mul(p, scales));  // scales outside [begin, end) may be anything
@@ -152,135 +161,70 @@ TINYLM_INLINE void store_mixed(float* to, const I16& sum, const IntegerWeights& 
   store_some(to, mul(to_float(sub_int(sum, set1_int(weights.excess))), set1(weights.scale)), count);
 }
 
-// out[0..16 Chunks) = sum over positions of weight * value, times `scale`. `next`, `later`: as many bytes of the next call's
+// --- One query at a time ------------------------------------------------------------------------------------------------
+
+// out[0..16 Chunks) = sum over positions of weight * value, times `scale`. `next`, `later`: as many bytes of the next head's
 // keys and of a later one's values.
-template <int Chunks>
-TINYLM_NOINLINE void mix_values_q8(const uint8_t* v, int64_t row_bytes, const IntegerWeights& weights, int64_t begin, int64_t end,
+template <int Chunks, typename Dim>
+TINYLM_NOINLINE void mix_values_q8(const uint8_t* v, Dim head_dim, const IntegerWeights& weights, int64_t begin, int64_t end,
                                    const uint8_t* next, const uint8_t* later, float* out, int64_t count) {
   // Several sums of each chunk, or the loop would wait for the last addition. Positions past `end` have weights of zero.
-  constexpr int Splits = kMixSums / Chunks < 4 ? kMixSums / Chunks : 4;  // at most a block of positions a turn
-  I16 sums[Chunks * Splits];
-  TINYLM_UNROLL for (int i = 0; i < Chunks * Splits; ++i) sums[i] = zero_int();
+  constexpr int Sums = kMixSums * static_cast<int>(sizeof(I16)) / static_cast<int>(sizeof(MixSum));
+  constexpr int Splits = Sums < Chunks ? 1 : Sums / Chunks < 4 ? Sums / Chunks : 4;  // at most a block of positions a turn
+  const int64_t row_bytes = round_up(head_dim, kLanes);
+  MixSum sums[Chunks * Splits];
+  TINYLM_UNROLL for (int i = 0; i < Chunks * Splits; ++i) sums[i] = zero_mix();
   for (int64_t t = begin; t < end; t += 4 * Splits)
     TINYLM_UNROLL for (int s = 0; s < Splits; ++s, next += 64 * Chunks, later += 64 * Chunks)
       TINYLM_UNROLL for (int c = 0; c < Chunks; ++c) {
         fetch_near(next + c * 64);
         fetch_far(later + c * 64);
-        I16& sum = sums[c * Splits + s];
+        MixSum& sum = sums[c * Splits + s];
         sum = mix_values4(sum, values4(v + (t + 4 * s) * row_bytes + c * 64), weights.codes + t + 4 * s);
       }
   TINYLM_UNROLL for (int c = 0; c < Chunks; ++c) {
-    I16 sum = sums[c * Splits];
-    TINYLM_UNROLL for (int s = 1; s < Splits; ++s) sum = add_int(sum, sums[c * Splits + s]);
+    I16 sum = mixed(sums[c * Splits]);
+    TINYLM_UNROLL for (int s = 1; s < Splits; ++s) sum = add_int(sum, mixed(sums[c * Splits + s]));
     store_mixed(out + c * kLanes, sum, weights, count - c * kLanes);
   }
 }
 
-void mix_all_q8(const AttentionCall& call, float* scores, int64_t begin, int64_t end, float* out) {
-  const int64_t head_dim = call.kv.head_dim, row_bytes = round_up(head_dim, kLanes);
-  const uint8_t* v = static_cast<const uint8_t*>(call.kv.v);
-  TileQuery query{begin, end, scores, out, {}, {}};
-  const int64_t from = first_block(query), fetched = round_up(end - from, 4) * kLanes;  // bytes per chunk
-  const int64_t block_bytes = key_block_bytes(KvType::q8, head_dim), keys_begin = from / kPositionBlock * block_bytes;
-  const uint8_t* next = keys_of(call.next, call.kv) + keys_begin;
-  const uint8_t* later = values_of(call.later, call.kv) + from * row_bytes;
-  weigh<1>(call.kv, &query, from, block_end(query), second_fetch(call, from));
-  const IntegerWeights& weights = query.weights;
-  int64_t d = 0;
-  for (; d + 4 * kLanes <= row_bytes; d += 4 * kLanes, next += 4 * fetched, later += 4 * fetched)
-    mix_values_q8<4>(v + 4 * d, row_bytes, weights, from, end, next, later, out + d, head_dim - d);
-  for (; d + 2 * kLanes <= row_bytes; d += 2 * kLanes, next += 2 * fetched, later += 2 * fetched)
-    mix_values_q8<2>(v + 4 * d, row_bytes, weights, from, end, next, later, out + d, head_dim - d);
-  if (d < row_bytes) mix_values_q8<1>(v + 4 * d, row_bytes, weights, from, end, next, later, out + d, head_dim - d);
-}
-
-// --- Several queries at once: prompts, and query heads that share a kv head. The integers are exact, so the bits are those
-// of one query after the other, but keys and values are read once, and no query waits for another's softmax. ---------------
-
-constexpr int kQueryTile = static_cast<int>(kScratchQueries);
-
-template <int Blocks>
-TINYLM_NOINLINE void score_tile(const uint8_t* k, int64_t block_bytes, const TileQuery* tile, int64_t quads, int64_t first,
-                                const uint8_t* values) {
-  I16 sums[kQueryTile * Blocks];
-  TINYLM_UNROLL for (int i = 0; i < kQueryTile * Blocks; ++i) sums[i] = zero_int();
-  k += first * block_bytes;
-  for (int64_t quad = 0; quad < quads; ++quad) {
-    decltype(load_weights(k)) keys[Blocks];
-    TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) {
-      fetch_near(values + ((first + b) * quads + quad) * 64);
-      keys[b] = load_weights(k + b * block_bytes + kKeyHeader + quad * 64);
-    }
-    TINYLM_UNROLL for (int i = 0; i < kQueryTile; ++i) {
-      const Query4 four = query4(tile[i].query.codes + 4 * quad);
-      TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) sums[i * Blocks + b] = dot4_keys(sums[i * Blocks + b], keys[b], four);
-    }
-  }
-  TINYLM_UNROLL for (int i = 0; i < kQueryTile; ++i)
-    TINYLM_UNROLL for (int b = 0; b < Blocks; ++b)
-      store_scores(tile[i].scores + (first + b) * kPositionBlock, sums[i * Blocks + b], tile[i].query, k + b * block_bytes);
-}
-
-template <int Chunks>
-TINYLM_NOINLINE void mix_tile(const uint8_t* v, int64_t row_bytes, const TileQuery* tile, int64_t begin, int64_t end,
-                              const uint8_t* next, int64_t d, int64_t head_dim) {
-  I16 sums[kQueryTile * Chunks];
-  TINYLM_UNROLL for (int i = 0; i < kQueryTile * Chunks; ++i) sums[i] = zero_int();
-  for (int64_t t = begin; t < end; t += 4)
-    TINYLM_UNROLL for (int c = 0; c < Chunks; ++c, next += 64) {
-      fetch_near(next);
-      const Values4 values = values4(v + t * row_bytes + 4 * d + c * 64);
-      TINYLM_UNROLL for (int i = 0; i < kQueryTile; ++i)
-        sums[i * Chunks + c] = mix_values4(sums[i * Chunks + c], values, tile[i].weights.codes + t);
-    }
-  TINYLM_UNROLL for (int i = 0; i < kQueryTile; ++i)
-    TINYLM_UNROLL for (int c = 0; c < Chunks; ++c) {
-      const int64_t at = d + c * kLanes;
-      store_mixed(tile[i].out + at, sums[i * Chunks + c], tile[i].weights, head_dim - at);
-    }
-}
-
-// Query `index` of a call, over positions and query heads; its scores and codes lie in `scratch`.
-TileQuery tile_query(const AttentionCall& call, int64_t index, float* scratch) {
-  const int64_t head_dim = call.kv.head_dim, row = index / call.group, head = index % call.group * head_dim;
-  const int64_t end = call.first_position + row + 1;
-  const Query query = quantise_query(call.q + row * call.q_stride + head, head_dim, call.scale, reinterpret_cast<uint8_t*>(scratch));
-  return {first_position_seen(call, end), end, scratch + round_up(head_dim, kLanes), call.out + row * call.out_stride + head, query, {}};
-}
-
-// The queries' integer weights, zero at the tile's other positions from .. to.
-void weigh_tile(const KvView& kv, TileQuery* tile, int64_t from, int64_t to, Ahead ahead) {
-  bool alike = true;
-  for (int i = 0; i < kQueryTile; ++i) alike = alike && first_block(tile[i]) == from && block_end(tile[i]) == to;
-  if (alike && kWeighTogether == kQueryTile) return weigh<kWeighTogether>(kv, tile, from, to, ahead);
-  for (int i = 0; i < kQueryTile; ++i) {
-    TileQuery& query = tile[i];
-    weigh<1>(kv, &query, first_block(query), block_end(query), i == 0 ? ahead : Ahead{ahead.keys, 0, nullptr, 0});
-    int16_t* codes = reinterpret_cast<int16_t*>(query.scores);
-    for (int64_t t = from; t < first_block(query); ++t) codes[t] = 0;
-    for (int64_t t = block_end(query); t < to; ++t) codes[t] = 0;
-  }
-}
-
-// Queries first .. first + kQueryTile. `last`: the call's last tile, during which the next call's cache is fetched.
-void attend_tile(const AttentionCall& call, int64_t first, bool last) {
-  constexpr int Blocks = kTileSums / kQueryTile, Chunks = kTileSums / kQueryTile;
-  const int64_t head_dim = call.kv.head_dim, width = round_up(head_dim, kLanes), block_bytes = key_block_bytes(KvType::q8, head_dim);
-  const int64_t quads = round_up(head_dim, 4) / 4;
-  const int64_t end = call.first_position + (first + kQueryTile - 1) / call.group + 1, to = round_up(end, kPositionBlock);
-  TileQuery tile[kQueryTile];
-  for (int i = 0; i < kQueryTile; ++i) tile[i] = tile_query(call, first + i, call.scratch + i * (width + to));
-  const int64_t from = tile[0].begin / kPositionBlock * kPositionBlock;
-  const uint8_t *k = static_cast<const uint8_t*>(call.kv.k), *v = static_cast<const uint8_t*>(call.kv.v);
-  const uint8_t* next_k = last ? keys_of(call.next, call.kv) : k;
-  const uint8_t* next_v = last ? values_of(call.next, call.kv) : v;
-  int64_t b = from / kPositionBlock;
-  for (; b + Blocks <= to / kPositionBlock; b += Blocks) score_tile<Blocks>(k, block_bytes, tile, quads, b, next_v);
-  for (; b < to / kPositionBlock; ++b) score_tile<1>(k, block_bytes, tile, quads, b, next_v);
+// `next`, `later`: heads still to come.
+template <typename Dim>
+void mix_all_q8(const KvView& kv, Dim head_dim, const TileQuery& query, const Upcoming& next, const Upcoming& later) {
+  const int64_t row_bytes = round_up(head_dim, kLanes), from = first_block(query), end = query.end;
   const int64_t fetched = round_up(end - from, 4) * kLanes;  // bytes per chunk
-  weigh_tile(call.kv, tile, from, to, {next_k, last && call.next.k ? block_bytes : 0, nullptr, 0});
+  const uint8_t* v = static_cast<const uint8_t*>(kv.v);
+  const uint8_t* next_k = keys_of(next, kv) + from / kPositionBlock * key_block_bytes(KvType::q8, head_dim);
+  const uint8_t* later_v = values_of(later, kv) + from * row_bytes;
+  const auto mix = [&](auto chunks, int64_t d) {
+    mix_values_q8<chunks>(v + 4 * d, head_dim, query.weights, from, end, next_k + d / kLanes * fetched, later_v + d / kLanes * fetched,
+                          query.out + d, head_dim - d);
+  };
   int64_t d = 0;
-  for (; d + Chunks * kLanes <= width; d += Chunks * kLanes, next_k += Chunks * fetched)
-    mix_tile<Chunks>(v, width, tile, from, end, next_k, d, head_dim);
-  for (; d < width; d += kLanes, next_k += fetched) mix_tile<1>(v, width, tile, from, end, next_k, d, head_dim);
+  for (; d + 4 * kLanes <= row_bytes; d += 4 * kLanes) mix(Fixed<4>{}, d);
+  for (; d + 2 * kLanes <= row_bytes; d += 2 * kLanes) mix(Fixed<2>{}, d);
+  if (d < row_bytes) mix(Fixed<1>{}, d);
+}
+
+// Queries first .. count of a call of one query or one head.
+template <typename Dim>
+void attend_singles(const AttentionCall& call, Dim head_dim, int64_t first, int64_t count) {
+  const int64_t across = call.kv.heads * call.group;
+  for (int64_t index = first; index < count; ++index) {
+    const int64_t row = index / across, column = index % across, head = column / call.group, end = call.first_position + row + 1;
+    const KvView kv = head_of(call.kv, head);
+    const Upcoming next = upcoming(call, head + 1), later = upcoming(call, head + 2);
+    if (call.new_k && column % call.group == 0)
+      store_head(kv, call.first_position + row, call.new_k + head * head_dim, call.new_v + head * head_dim);
+    TileQuery query{first_position_seen(call, end), end, call.scratch + round_up(head_dim, kLanes),
+                    call.out + row * call.out_stride + column * head_dim, {}, {}};
+    query.query = quantise_query(call.q + row * call.q_stride + column * head_dim, head_dim, call.scale, reinterpret_cast<uint8_t*>(call.scratch));
+    const Int8Scores<Dim> step{static_cast<const uint8_t*>(kv.k), static_cast<const uint8_t*>(kv.v), keys_of(later, kv), head_dim,
+                               query.query, query.scores};
+    const int64_t from = first_block(query), to = block_end(query);
+    for_position_blocks(from / kPositionBlock, to / kPositionBlock, step);
+    weigh<1>(kv, head_dim, &query, from, to, second_fetch(kv, next, later, from));
+    mix_all_q8(kv, head_dim, query, next, later);
+  }
 }

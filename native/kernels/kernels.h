@@ -47,35 +47,39 @@ struct Matrix {
   float* bias;        // per channel, padded to 16, zero where absent
 };
 
-// Keys and values of one (layer, slot, kv head). k: blocks [T/16][D][16 positions]; v: [T][D padded to 16].
-// q8: int8 with one scale per position for the key and one for the value (amax / 127, rounded as in prepare_row).
+// Keys and values of consecutive kv heads of one layer and slot. Of each head, k: blocks [T/16][D][16 positions]; v: [T][D padded
+// to 16]. q8: int8 with one scale per position for the key and one for the value (amax / 127, rounded as in prepare_row).
 // bf16 and q8 are laid out as the table likes, so only its own functions read or write them.
 struct KvView {
   KvType type;
   int64_t head_dim;
-  void* k;
+  void* k;  // of the first head
   void* v;
+  int64_t heads = 1;
+  int64_t step = 0;  // bytes from one head's keys or values to the next one's
 };
 
-// The cache of a call still to come, to be fetched meanwhile; null where there is none.
+// The cache of one head still to come, to be fetched meanwhile; null where there is none.
 struct Upcoming {
   const void *k, *v;
 };
 
-// One attention call: `queries` consecutive positions of one slot, all `group` query heads of one kv head.
+// One attention call: `queries` consecutive positions of one slot, all `group` query heads of each kv head.
 struct AttentionCall {
   KvView kv;
-  int64_t group;           // query heads that share this kv head
+  int64_t group;           // query heads that share a kv head
   int64_t queries;         // query i stands at position first_position + i and sees positions 0..itself
   int64_t first_position;  // of query 0
   int64_t window;          // positions seen including itself; 0: all
   float scale;             // 1/sqrt(D)
-  const float* q;          // q[i * q_stride + g * D + d], any alignment
+  const float* q;          // q[i * q_stride + (h * group + g) * D + d] of kv head h, any alignment
   int64_t q_stride;        // floats
-  float* out;              // out[i * out_stride + g * D + d], any alignment
+  float* out;              // out[i * out_stride + (h * group + g) * D + d], any alignment
   int64_t out_stride;      // floats
   float* scratch;          // attention_scratch_floats(T, D) floats
-  Upcoming next, later;    // the call after this one, and the one after that
+  Upcoming next{}, later{};  // the two heads that are read after this call's
+  // The queries' own keys and values, [i * q_stride + h * D + d], which are stored first; null: they are in the cache already.
+  const float *new_k = nullptr, *new_v = nullptr;
 };
 
 struct KernelTable {
@@ -128,7 +132,7 @@ struct KernelTable {
 
   // --- Attention over the blocked cache -------------------------------------------------------------------------------
   size_t (*kv_bytes)(KvType type, int64_t positions, int64_t head_dim, bool values);  // of kv.k (values false) or kv.v
-  // Calls on different caches may run at once; calls on one may not, since neighbouring positions share words.
+  // k, v: [h * D + d]. Calls on different caches may run at once; calls on one may not, since neighbouring positions share words.
   void (*kv_store)(const KvView& kv, int64_t position, const float* k, const float* v);
   // Copies positions 0..count of one cache to another of the same type (shared prefixes).
   void (*kv_copy)(const KvView& from, const KvView& to, int64_t count);

@@ -140,6 +140,9 @@ void store_weights(int16_t* p, const F16& rounded) {
 }
 using Values4 = const uint8_t*;
 Values4 values4(const uint8_t* v) { return v; }
+using MixSum = I16;
+MixSum zero_mix() { return zero_int(); }
+I16 mixed(const MixSum& sum) { return sum; }
 I16 mix_values4(const I16& sum, Values4 values, const int16_t* weights) {
   I16 r = sum;
   for (int64_t i = 0; i < 4 * kLanes; ++i) r.lane[i / 4] += static_cast<int8_t>(values[i]) * weights[i % 4];

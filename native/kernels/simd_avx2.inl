@@ -178,6 +178,9 @@ TINYLM_INLINE __m256i mix_half4(__m256i sum, const Half4& values, __m256i even, 
   const __m256i first = _mm256_madd_epi16(values.even, even), second = _mm256_madd_epi16(values.odd, odd);
   return _mm256_add_epi32(sum, _mm256_add_epi32(first, second));
 }
+using MixSum = I16;
+TINYLM_INLINE MixSum zero_mix() { return zero_int(); }
+TINYLM_INLINE I16 mixed(const MixSum& sum) { return sum; }
 TINYLM_INLINE I16 mix_values4(I16 sum, const Values4& values, const int16_t* weights) {
   int32_t pairs[2];
   __builtin_memcpy(pairs, weights, 8);

@@ -172,6 +172,9 @@ TINYLM_INLINE void store_weights(int16_t* p, F16 rounded) {
 }
 using Values4 = int8x16x4_t;  // by position
 TINYLM_INLINE Values4 values4(const uint8_t* v) { return vld4q_s8(reinterpret_cast<const int8_t*>(v)); }
+using MixSum = I16;
+TINYLM_INLINE MixSum zero_mix() { return zero_int(); }
+TINYLM_INLINE I16 mixed(const MixSum& sum) { return sum; }
 TINYLM_INLINE I16 mix_values4(I16 sum, const Values4& values, const int16_t* weights) {
   for (int t = 0; t < 4; ++t) {
     const int16x8_t low = vmovl_s8(vget_low_s8(values.val[t])), high = vmovl_high_s8(values.val[t]);

@@ -101,6 +101,47 @@ inline void test_attention_chunks(const KernelTable& table, KvType type) {
   if (!same_bits(whole.data(), parts.data(), length * width)) fail(table, "attention depends on the chunk");
 }
 
+// All heads in one call, whose last positions it stores itself: the same bits as head by head, stored before.
+inline void check_heads(const KernelTable& table, KvType type, int64_t head_dim, int64_t group, int64_t queries) {
+  const int64_t heads = 3, length = 40, width = heads * head_dim, wide = group * width;
+  const size_t k_bytes = table.kv_bytes(type, length, head_dim, false), step = k_bytes + table.kv_bytes(type, length, head_dim, true);
+  Bytes together(heads * step), apart(heads * step), copied(heads * step);
+  const auto view = [&](Bytes& cache, int64_t head, int64_t count) {
+    uint8_t* at = cache.data() + static_cast<size_t>(head) * step;
+    return KvView{type, head_dim, at, at + k_bytes, count, static_cast<int64_t>(step)};
+  };
+  Floats k(length * wide, 0), v(length * wide, 0), q(queries * wide, 0), one(queries * wide, 1), by_head(queries * wide, 1);
+  for (int64_t i = 0; i < length * wide; ++i) k[i] = normal(), v[i] = normal();
+  for (int64_t i = 0; i < queries * wide; ++i) q[i] = normal();
+  for (int64_t t = 0; t < length; ++t) {
+    if (t < length - queries) table.kv_store(view(together, 0, heads), t, k.data() + t * wide, v.data() + t * wide);
+    for (int64_t h = 0; h < heads; ++h)
+      table.kv_store(view(apart, h, 1), t, k.data() + t * wide + h * head_dim, v.data() + t * wide + h * head_dim);
+  }
+  Bytes scratch(4 * table.attention_scratch_floats(length, head_dim));
+  AttentionCall call{view(together, 0, heads), group, queries, length - queries, 0, 0.2f, q.data(), wide, one.data(), wide,
+                     reinterpret_cast<float*>(scratch.data()), {}, {}, k.data() + (length - queries) * wide, v.data() + (length - queries) * wide};
+  table.attention(call);
+  call.new_k = call.new_v = nullptr;
+  for (int64_t h = 0; h < heads; ++h) {
+    call.kv = view(apart, h, 1), call.q = q.data() + h * group * head_dim, call.out = by_head.data() + h * group * head_dim;
+    table.attention(call);
+  }
+  table.kv_copy(view(together, 0, heads), view(copied, 0, heads), length);
+  const std::string where = text("attention of three heads, kv=%d D=%d group=%d queries=%d", static_cast<int>(type), static_cast<int>(head_dim),
+                                 static_cast<int>(group), static_cast<int>(queries));
+  if (!same_bits(one.data(), by_head.data(), queries * wide)) fail(table, where + " differs from one by one");
+  if (std::memcmp(together.data(), apart.data(), heads * step) != 0) fail(table, where + " stores something else");
+  if (std::memcmp(together.data(), copied.data(), heads * step) != 0) fail(table, where + " are not copied whole");
+}
+
+inline void test_heads(const KernelTable& table) {
+  for (const KvType type : {KvType::f32, KvType::bf16, KvType::q8})
+    for (const int64_t head_dim : {20, 32, 64})
+      for (const int64_t group : {1, 2, 4})
+        for (const int64_t queries : {1, 2, 7}) check_heads(table, type, head_dim, group, queries);
+}
+
 // --- Sampling ----------------------------------------------------------------------------------------------------------
 
 inline void test_sampling(const KernelTable& table, const KernelTable& scalar) {
