@@ -146,7 +146,7 @@ void add_decode(const KernelTable& t, KvType type, int64_t head_dim, int64_t hea
           const KvView kv = view(slot + 1, layer);
           return Upcoming{static_cast<uint8_t*>(kv.k) + head * kv.step, static_cast<uint8_t*>(kv.v) + head * kv.step};
         };
-        table->attention({view(slot, layer), 1, 1, length - 1, 0, 0.2f, q, 0, out, 0, scratch, upcoming(0), upcoming(1), nullptr, nullptr});
+        table->attention({view(slot, layer), 1, 1, length - 1, 0, 0.2f, q, 0, out, 0, scratch, upcoming(0), upcoming(1), k.data(), k.data()});
       }
   }});
 }
