@@ -115,7 +115,7 @@ void add_attention(const KernelTable& t, KvType type, int64_t head_dim, int64_t 
   }});
 }
 
-// One decode step of many slots, as an engine walks them: layer by layer, slot by slot, head by head; out of cache.
+// One decode step of many slots, as an engine walks them: layer by layer, slot by slot, one call for all (at least two) heads; out of cache.
 void add_decode(const KernelTable& t, KvType type, int64_t head_dim, int64_t heads, int64_t layers, int64_t slots, int64_t context, int64_t length) {
   char name[128];
   std::snprintf(name, sizeof name, "decode %s D=%d heads=%d layers=%d slots=%d T=%d", type == KvType::f32 ? "f32" : type == KvType::q8 ? "q8" : "bf16",

@@ -274,7 +274,7 @@ void Forward::store_ahead(const LayerWeights& layer, int64_t index, int thread) 
   if (stores.empty()) return;
   over(static_cast<int64_t>(stores.size()), [&](int64_t i) {
     const Store& each = stores[static_cast<size_t>(i)];
-    store_rows(layer, index, each.kv_head, each.first_row, each.rows, thread);
+    store_rows(layer, index, each.kv_head, 1, each.first_row, each.rows, thread);
   });
 }
 
@@ -284,17 +284,17 @@ void Forward::store(const LayerWeights& layer, int64_t index, int thread) {
   store_ahead(layer, index, thread);
   over(static_cast<int64_t>(part.units.size()), [&](int64_t u) {
     const Unit& unit = part.units[static_cast<size_t>(u)];
-    if (unit.stores)
-      for (int64_t h = 0; h < unit.heads; ++h) store_rows(layer, index, unit.first_head + h, unit.first_row, unit.rows, thread);
+    if (unit.stores) store_rows(layer, index, unit.first_head, unit.heads, unit.first_row, unit.rows, thread);
   });
 }
 
-void Forward::store_rows(const LayerWeights& layer, int64_t index, int64_t kv_head, int64_t first_row, int64_t rows, int thread) {
+void Forward::store_rows(const LayerWeights& layer, int64_t index, int64_t first_head, int64_t heads, int64_t first_row, int64_t rows,
+                         int thread) {
   for (int64_t row = first_row; row < first_row + rows; ++row) {
     const Row& at = plan_->rows[static_cast<size_t>(row)];
-    float *qkv = qkv_.row(row), *head = qkv + kv_head * config_.head_dim;
-    finish_new(layer, at, qkv, kv_head, 1, thread);
-    table_.kv_store(cache_.view(at.slot, index, kv_head, 1), at.position, head + weights_.k_row, head + weights_.v_row);
+    float *qkv = qkv_.row(row), *head = qkv + first_head * config_.head_dim;
+    finish_new(layer, at, qkv, first_head, heads, thread);
+    table_.kv_store(cache_.view(at.slot, index, first_head, heads), at.position, head + weights_.k_row, head + weights_.v_row);
   }
 }
 
@@ -320,11 +320,11 @@ void Forward::rotate(const NormWeights& norm, float* x, int64_t heads, int64_t p
 }
 
 // The two heads that are read after those of a unit.
-std::array<kernels::Upcoming, 2> Forward::heads_after(const Part& part, size_t unit, int64_t index) const {
+std::array<kernels::Upcoming, 2> Forward::heads_after(const Part& part, size_t number, int64_t index) const {
   std::array<kernels::Upcoming, 2> heads{};
   size_t found = 0;
-  for (++unit; unit < part.units.size() && found < heads.size(); ++unit) {
-    const Unit& each = part.units[unit];
+  for (size_t next = number + 1; next < part.units.size() && found < heads.size(); ++next) {
+    const Unit& each = part.units[next];
     for (int64_t h = 0; h < each.heads && found < heads.size(); ++h) {
       const kernels::KvView view = cache_.view(each.slot, index, each.first_head + h, 1);
       heads[found++] = {view.k, view.v};

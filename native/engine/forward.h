@@ -112,11 +112,11 @@ class Forward {
   void some_logits(const uint8_t* prepared, int64_t rows, int64_t begin, int64_t end, int64_t levels);
   void store(const LayerWeights& layer, int64_t index, int thread);
   void store_ahead(const LayerWeights& layer, int64_t index, int thread);
-  void store_rows(const LayerWeights& layer, int64_t index, int64_t kv_head, int64_t first_row, int64_t rows, int thread);
+  void store_rows(const LayerWeights& layer, int64_t index, int64_t first_head, int64_t heads, int64_t first_row, int64_t rows, int thread);
   void finish_new(const LayerWeights& layer, const Row& at, float* qkv, int64_t first_head, int64_t heads, int thread);
   void rotate(const NormWeights& norm, float* x, int64_t heads, int64_t position) const;
-  std::array<kernels::Upcoming, 2> heads_after(const Part& part, size_t unit, int64_t index) const;
-  void attend(int64_t index, const Part& part, size_t unit, int thread);
+  std::array<kernels::Upcoming, 2> heads_after(const Part& part, size_t number, int64_t index) const;
+  void attend(int64_t index, const Part& part, size_t number, int thread);
   const uint8_t* prepare_normed(int thread, const NormWeights& norm, const kernels::Matrix& matrix, size_t buffer);
   const uint8_t* prepare_plain(int thread, const Buffer& from, const kernels::Matrix& matrix);
   void normalise(const NormWeights& norm, const float* x, float* y) const;

@@ -92,7 +92,8 @@ void Forward::plan_attention(const Segment& s, int64_t first_row, Plan& plan) {
     plan.segment_divided |= !whole;
     const bool fused = one_tile && whole;
     const int64_t sharers = plan.parts_in_use > 1 ? 1 : team_.size();
-    const int64_t heads = s.count == 1 ? (config_.n_kv_heads + sharers - 1) / sharers : 1;  // a lone row's are read one after another
+    // A lone row, which is always fused, has one call for each thread that shares it.
+    const int64_t heads = s.count == 1 ? (config_.n_kv_heads + sharers - 1) / sharers : 1;
     for (int64_t h = 0; h < config_.n_kv_heads; h += heads) {
       if (!fused) part.stores.push_back({h, begin, end - begin});
       for (int64_t r = begin; r < end; r += kQueryTile)

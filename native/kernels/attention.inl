@@ -1,4 +1,4 @@
-// Attention of one kv head over the blocked cache, written once for all instruction sets (see generic.inl).
+// Attention over the blocked cache, kv head by kv head, written once for all instruction sets (see generic.inl).
 //
 // Orders: scores: lanes are positions, fma over d from 0; for q8 (float(dot) * query scale) * key scale; softmax sum: lane = position mod 16, then 8, 4, 2, 1;
 // p . v: two sums (even and odd positions), each fma over positions in order, then even + odd, then times 1 / sum. For q8 the weights p * value scale become
@@ -116,6 +116,12 @@ int64_t first_position_seen(const AttentionCall& call, int64_t end) {
 const uint8_t* keys_of(const Upcoming& head, const KvView& own) { return static_cast<const uint8_t*>(head.k ? head.k : own.k); }
 const uint8_t* values_of(const Upcoming& head, const KvView& own) { return static_cast<const uint8_t*>(head.v ? head.v : own.v); }
 
+// Caches of many slots do not fit the processor's, so later heads' keys and values are fetched into the second-level cache
+// in all loops of this one, each line twice, and what is read next once more into the first level. A processor drops fetches
+// while its miss buffers are full (of a burst of 128 a quarter, measured on Zen 5), and the first level has the fewer: W2
+// of the presets 1.1 to 1.5 times as fast on Zen 4 as with fetches into the first level alone. With each line fetched once, one
+// step of 96 slots takes 54 us instead of 33 (see docs).
+
 // Head `head` of a call, or one of the two that are read after its last.
 Upcoming upcoming(const AttentionCall& call, int64_t head) {
   if (head > call.kv.heads) return call.later;
@@ -155,8 +161,8 @@ Ahead second_fetch(const KvView& kv, const Upcoming& next, const Upcoming& later
           values_of(next, kv) + block * kPositionBlock * value_row_bytes(kv.type, kv.head_dim)};
 }
 
-// scores of `Blocks` consecutive position blocks. `values`: as many bytes of this call's values, `later`: the same blocks of a
-// later call's keys; both are fetched meanwhile, if Fetches.
+// scores of `Blocks` consecutive position blocks. `values`: as many bytes of this head's values, `later`: the same blocks of a
+// later head's keys; both are fetched meanwhile, if Fetches.
 template <typename Elements, bool Fetches, int Blocks>
 TINYLM_NOINLINE void score_blocks(const uint8_t* k, const float* q, int64_t head_dim, const uint8_t* values, const uint8_t* later,
                                   float* scores) {
@@ -210,7 +216,7 @@ TINYLM_NOINLINE float softmax_weights(const KvView& kv, float* scores, int64_t b
   return fold_add(sum);
 }
 
-// out[0 .. 16 Chunks) = sum over positions of weight * v, times `inverse`. `next`, `later`: the same places of the next call's keys and of
+// out[0 .. 16 Chunks) = sum over positions of weight * v, times `inverse`. `next`, `later`: the same places of the next head's keys and of
 // a later one's values.
 template <typename Elements, bool Fetches, int Chunks>
 TINYLM_NOINLINE void mix_values(const uint8_t* v, int64_t row_bytes, const float* weights, int64_t begin, int64_t end, float inverse,
@@ -282,9 +288,6 @@ void float_scores(const AttentionCall& call, const float* q, int64_t begin, int6
   for_position_blocks(begin / kPositionBlock, round_up(end, kPositionBlock) / kPositionBlock, step);
 }
 
-#include "attention_q8.inl"
-#include "attention_tiles.inl"
-
 template <typename Elements, bool Fetches>
 void mix_all(const AttentionCall& call, const float* weights, int64_t begin, int64_t end, float inverse, float* out) {
   const int64_t head_dim = call.kv.head_dim, padded = round_up(head_dim, kLanes), row_bytes = padded * Elements::bytes;
@@ -304,12 +307,8 @@ void attend_float(const AttentionCall& call, const float* q, int64_t begin, int6
   mix_all<Elements, Fetches>(call, scores, begin, end, inverse, out);
 }
 
-// Caches of many slots do not fit the processor's, so later heads' keys and values are fetched into the second-level cache
-// in all loops of this one, each line twice, and what is read next once more into the first level. A processor drops fetches
-// while its miss buffers are full (of a burst of 128 a quarter, measured on Zen 5), and the first level has the fewer: W2
-// of the presets 1.1 to 1.5 times as fast on Zen 4 as with fetches into the first level alone. With each line fetched once, one
-// step of 96 slots takes 54 us instead of 33 (see docs).
-void attend(const AttentionCall& call, int64_t index) {
+// Query `index` of a call of one kv head, over positions and query heads.
+void attend_one_float(const AttentionCall& call, int64_t index) {
   const int64_t row = index / call.group, at = index % call.group * call.kv.head_dim, end = call.first_position + row + 1;
   // A prompt's many queries would fetch the same again and again, which costs floats up to a third.
   const bool fetches = call.later.k != nullptr && call.queries == 1;
@@ -318,6 +317,9 @@ void attend(const AttentionCall& call, int64_t index) {
   attend_as(call, call.q + row * call.q_stride + at, first_position_seen(call, end), end, call.scratch,
             call.scratch + round_up(call.kv.head_dim, kLanes), call.out + row * call.out_stride + at);
 }
+
+#include "attention_q8.inl"
+#include "attention_tiles.inl"
 
 void store_new(const AttentionCall& call) {
   if (!call.new_k) return;
@@ -342,6 +344,6 @@ void attention(const AttentionCall& call) {
     store_new(one);
     one.new_k = one.new_v = nullptr;
     if (q8) with_head_dim(call.kv.head_dim, [&](auto head_dim) { attend_q8(one, head_dim); });
-    else for (int64_t index = 0; index < one.queries * one.group; ++index) attend(one, index);
+    else for (int64_t index = 0; index < one.queries * one.group; ++index) attend_one_float(one, index);
   }
 }

@@ -5,9 +5,9 @@
 //   store_value(p, F16, t)                           16 integers as byte t of 16 words of four, each plus kValueOffset
 //   store_weights(p, F16)                            16 integers 0..32767 (as x + kRoundMagic) to 32 bytes, in its own order of four
 //   kScoreBlocks     blocks of 16 positions whose scores are computed at once, 4..8
-//   kMixSums         sums of 16 that a mix keeps at once, 4 or 8
+//   kMixSums         sums of 16 (each an I16) that a mix keeps at once, 4 or 8; at least four MixSums
 //   kWeighTogether   queries of a tile whose weights are made at once, 1 or 4: as the registers allow
-//   kTileSums        sums of 16 that a tile of queries keeps at once, a multiple of kQueryTile
+//   kTileSums        sums of 16 (each an I16) that a tile of queries keeps at once, a multiple of kQueryTile MixSums
 //   Values4, values4(p)                              sixteen values of four positions each, stored as value + kValueOffset
 //   MixSum, zero_mix(), mix_values4(sum, values, p)  sum += over the four positions of value * weight
 //   mixed(sum)                                       its sixteen integers
@@ -81,11 +81,12 @@ struct Int8Scores {
   }
 };
 
-// The largest sum of integer weights: 2^23 * 255 < 2^31, so that no sum of mix_values4 overflows.
+// The largest sum of integer weights, but for rounding: 2^23 * 127 < 2^31, so mixed sums fit. (With kValueOffset they may wrap
+// beyond 65,792 positions; what is left without the excess is exact all the same.)
 constexpr float kWeightSum = 8388608.0f;
 
 struct IntegerWeights {
-  const int16_t* codes;  // 0..32767, in the order that store_weights gives each four
+  const int16_t* codes;  // 0..32767, as store_weights lays each four
   int32_t excess;        // what kValueOffset adds to each mixed sum
   float scale;           // of the mixed sums
 };
@@ -170,7 +171,8 @@ TINYLM_NOINLINE void mix_values_q8(const uint8_t* v, Dim head_dim, const Integer
                                    const uint8_t* next, const uint8_t* later, float* out, int64_t count) {
   // Several sums of each chunk, or the loop would wait for the last addition. Positions past `end` have weights of zero.
   constexpr int Sums = kMixSums * static_cast<int>(sizeof(I16)) / static_cast<int>(sizeof(MixSum));
-  constexpr int Splits = Sums < Chunks ? 1 : Sums / Chunks < 4 ? Sums / Chunks : 4;  // at most a block of positions a turn
+  constexpr int Splits = Sums / Chunks < 4 ? Sums / Chunks : 4;  // at most a block of positions a turn
+  static_assert(Splits > 0, "kMixSums holds no MixSum for each chunk");
   const int64_t row_bytes = round_up(head_dim, kLanes);
   MixSum sums[Chunks * Splits];
   TINYLM_UNROLL for (int i = 0; i < Chunks * Splits; ++i) sums[i] = zero_mix();

@@ -71,6 +71,7 @@ void weigh_tile(const KvView& kv, Dim head_dim, TileQuery* tile, int64_t from, i
 template <typename Dim>
 void attend_tile(const AttentionCall& call, Dim head_dim, int64_t first, bool last) {
   constexpr int Blocks = kTileSums / kQueryTile, Chunks = Blocks * static_cast<int>(sizeof(I16)) / static_cast<int>(sizeof(MixSum));
+  static_assert(Chunks > 0, "kTileSums holds no MixSum for each query");
   const int64_t width = round_up(head_dim, kLanes);
   const int64_t end = call.first_position + (first + kQueryTile - 1) / call.group + 1, to = round_up(end, kPositionBlock);
   TileQuery tile[kQueryTile];

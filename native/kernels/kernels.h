@@ -78,7 +78,7 @@ struct AttentionCall {
   int64_t out_stride;      // floats
   float* scratch;          // attention_scratch_floats(T, D) floats
   Upcoming next{}, later{};  // the two heads that are read after this call's
-  // The queries' own keys and values, [i * q_stride + h * D + d], which are stored first; null: they are in the cache already.
+  // The queries' own keys and values, [i * q_stride + h * D + d], any alignment, which are stored first; both null: they are in the cache.
   const float *new_k = nullptr, *new_v = nullptr;
 };
 
@@ -134,9 +134,10 @@ struct KernelTable {
   size_t (*kv_bytes)(KvType type, int64_t positions, int64_t head_dim, bool values);  // of kv.k (values false) or kv.v
   // k, v: [h * D + d]. Calls on different caches may run at once; calls on one may not, since neighbouring positions share words.
   void (*kv_store)(const KvView& kv, int64_t position, const float* k, const float* v);
-  // Copies positions 0..count of one cache to another of the same type (shared prefixes).
+  // Copies positions 0..count of one cache to another of the same type, head size and heads (shared prefixes).
   void (*kv_copy)(const KvView& from, const KvView& to, int64_t count);
   size_t (*attention_scratch_floats)(int64_t positions, int64_t head_dim);
+  // With new_k, which it stores, no other call on the cache may run at once.
   void (*attention)(const AttentionCall& call);
 
   // --- Sampling and scoring over V logits -----------------------------------------------------------------------------

@@ -75,7 +75,8 @@ inline void test_attention(const KernelTable& table, const KernelTable& scalar) 
       for (const int64_t length : {1, 15, 16, 50, 100, 257}) check_attention(table, scalar, type, head_dim, 1, length, std::min<int64_t>(length, 3), 0);
     for (const int64_t group : {2, 3, 4, 8}) check_attention(table, scalar, type, 64, group, 77, 5, 0);
     for (const int64_t queries : {1, 2, 7, 16, 33, 70}) check_attention(table, scalar, type, 32, 2, 70, queries, 0);
-    for (const int64_t window : {1, 5, 16, 17, 40}) check_attention(table, scalar, type, 32, 1, 90, 20, window);
+    for (const int64_t window : {1, 5, 16, 17, 40})
+      for (const int64_t queries : {1, 3, 20}) check_attention(table, scalar, type, 32, 1, 90, queries, window);
   }
 }
 
@@ -101,6 +102,26 @@ inline void test_attention_chunks(const KernelTable& table, KvType type) {
   if (!same_bits(whole.data(), parts.data(), length * width)) fail(table, "attention depends on the chunk");
 }
 
+// Equal scores of many positions: the largest sum of integer weights, and values as large as they get.
+inline void test_equal_scores(const KernelTable& table, const KernelTable& scalar) {
+  const int64_t length = 1000, head_dim = 32;
+  Cache mine(table, KvType::q8, length, head_dim), reference(scalar, KvType::q8, length, head_dim);
+  Floats k(head_dim, 0, 1.0f), v(head_dim, 0), q(head_dim, 0), found(head_dim, 1), other(head_dim, 1);
+  for (int64_t d = 0; d < head_dim; ++d) v[d] = d % 2 ? 1.0f : -1.0f;
+  for (int64_t t = 0; t < length; ++t) {
+    table.kv_store(mine.view, t, k.data(), v.data());
+    scalar.kv_store(reference.view, t, k.data(), v.data());
+  }
+  Bytes scratch(4 * std::max(table.attention_scratch_floats(length, head_dim), scalar.attention_scratch_floats(length, head_dim)));
+  AttentionCall call{mine.view, 1, 1, length - 1, 0, 0.2f, q.data(), 0, found.data(), 0, reinterpret_cast<float*>(scratch.data())};
+  table.attention(call);
+  call.kv = reference.view, call.out = other.data();
+  scalar.attention(call);
+  bool right = same_bits(found.data(), other.data(), head_dim);
+  for (int64_t d = 0; d < head_dim; ++d) right = right && std::fabs(found[d] - v[d]) < 1e-4f;
+  if (!right) fail(table, "attention of a thousand equal scores");
+}
+
 // All heads in one call, whose last positions it stores itself: the same bits as head by head, stored before.
 inline void check_heads(const KernelTable& table, KvType type, int64_t head_dim, int64_t group, int64_t queries) {
   const int64_t heads = 3, length = 40, width = heads * head_dim, wide = group * width;
@@ -120,7 +141,7 @@ inline void check_heads(const KernelTable& table, KvType type, int64_t head_dim,
   }
   Bytes scratch(4 * table.attention_scratch_floats(length, head_dim));
   AttentionCall call{view(together, 0, heads), group, queries, length - queries, 0, 0.2f, q.data(), wide, one.data(), wide,
-                     reinterpret_cast<float*>(scratch.data()), {}, {}, k.data() + (length - queries) * wide, v.data() + (length - queries) * wide};
+                     reinterpret_cast<float*>(scratch.data()), {apart.data(), apart.data()}, {copied.data(), copied.data()}, k.data() + (length - queries) * wide, v.data() + (length - queries) * wide};
   table.attention(call);
   call.new_k = call.new_v = nullptr;
   for (int64_t h = 0; h < heads; ++h) {
@@ -131,6 +152,7 @@ inline void check_heads(const KernelTable& table, KvType type, int64_t head_dim,
   const std::string where = text("attention of three heads, kv=%d D=%d group=%d queries=%d", static_cast<int>(type), static_cast<int>(head_dim),
                                  static_cast<int>(group), static_cast<int>(queries));
   if (!same_bits(one.data(), by_head.data(), queries * wide)) fail(table, where + " differs from one by one");
+  if (!one.guard_intact() || !by_head.guard_intact()) fail(table, where + " writes past the end");
   if (std::memcmp(together.data(), apart.data(), heads * step) != 0) fail(table, where + " stores something else");
   if (std::memcmp(together.data(), copied.data(), heads * step) != 0) fail(table, where + " are not copied whole");
 }
