@@ -116,12 +116,6 @@ int64_t first_position_seen(const AttentionCall& call, int64_t end) {
 const uint8_t* keys_of(const Upcoming& head, const KvView& own) { return static_cast<const uint8_t*>(head.k ? head.k : own.k); }
 const uint8_t* values_of(const Upcoming& head, const KvView& own) { return static_cast<const uint8_t*>(head.v ? head.v : own.v); }
 
-// Caches of many slots do not fit the processor's, so later heads' keys and values are fetched into the second-level cache
-// in all loops of this one, each line twice, and what is read next once more into the first level. A processor drops fetches
-// while its miss buffers are full (of a burst of 128 a quarter, measured on Zen 5), and the first level has the fewer: W2
-// of the presets 1.1 to 1.5 times as fast on Zen 4 as with fetches into the first level alone. With each line fetched once, one
-// step of 96 slots takes 54 us instead of 33 (see docs).
-
 // Head `head` of a call, or one of the two that are read after its last.
 Upcoming upcoming(const AttentionCall& call, int64_t head) {
   if (head > call.kv.heads) return call.later;
@@ -140,6 +134,12 @@ AttentionCall of_head(const AttentionCall& call, int64_t head) {
   return one;
 }
 
+// Caches of many slots do not fit the processor's, so later heads' keys and values are fetched into the second-level cache
+// in all loops over one, each line twice, and what is read next once more into the first level. A processor drops fetches
+// while its miss buffers are full (of a burst of 128 a quarter, measured on Zen 5), and the first level has the fewer: W2
+// of the presets 1.1 to 1.5 times as fast on Zen 4 as with fetches into the first level alone. With each line fetched once, one
+// step of 96 slots takes 54 us instead of 33 (see docs).
+//
 // What is fetched during each block of positions; null: nothing.
 struct Ahead {
   const uint8_t *keys, *values;

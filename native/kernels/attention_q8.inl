@@ -162,6 +162,14 @@ TINYLM_INLINE void store_mixed(float* to, const I16& sum, const IntegerWeights& 
   store_some(to, mul(to_float(sub_int(sum, set1_int(weights.excess))), set1(weights.scale)), count);
 }
 
+// Query `index` of a call of one query or one kv head, over positions and query heads; its scores and codes lie in `scratch`.
+template <typename Dim>
+TINYLM_INLINE TileQuery tile_query(const AttentionCall& call, Dim head_dim, int64_t index, float* scratch) {
+  const int64_t across = call.kv.heads * call.group, row = index / across, at = index % across * head_dim, end = call.first_position + row + 1;
+  const Query query = quantise_query(call.q + row * call.q_stride + at, head_dim, call.scale, reinterpret_cast<uint8_t*>(scratch));
+  return {first_position_seen(call, end), end, scratch + round_up(head_dim, kLanes), call.out + row * call.out_stride + at, query, {}};
+}
+
 // --- One query at a time ------------------------------------------------------------------------------------------------
 
 // out[0..16 Chunks) = sum over positions of weight * value, times `scale`. `next`, `later`: as many bytes of the next head's
@@ -209,19 +217,16 @@ void mix_all_q8(const KvView& kv, Dim head_dim, const TileQuery& query, const Up
   if (d < row_bytes) mix(Fixed<1>{}, d);
 }
 
-// Queries first .. count of a call of one query or one head.
+// Queries first .. count of a call of one query, whose new key and value may be stored first, or of one head.
 template <typename Dim>
 void attend_singles(const AttentionCall& call, Dim head_dim, int64_t first, int64_t count) {
-  const int64_t across = call.kv.heads * call.group;
   for (int64_t index = first; index < count; ++index) {
-    const int64_t row = index / across, column = index % across, head = column / call.group, end = call.first_position + row + 1;
+    const int64_t head = index / call.group % call.kv.heads;
     const KvView kv = head_of(call.kv, head);
     const Upcoming next = upcoming(call, head + 1), later = upcoming(call, head + 2);
-    if (call.new_k && column % call.group == 0)
-      store_head(kv, call.first_position + row, call.new_k + head * head_dim, call.new_v + head * head_dim);
-    TileQuery query{first_position_seen(call, end), end, call.scratch + round_up(head_dim, kLanes),
-                    call.out + row * call.out_stride + column * head_dim, {}, {}};
-    query.query = quantise_query(call.q + row * call.q_stride + column * head_dim, head_dim, call.scale, reinterpret_cast<uint8_t*>(call.scratch));
+    if (call.new_k && index % call.group == 0)
+      store_head(kv, call.first_position, call.new_k + head * head_dim, call.new_v + head * head_dim);
+    TileQuery query = tile_query(call, head_dim, index, call.scratch);
     const Int8Scores<Dim> step{static_cast<const uint8_t*>(kv.k), static_cast<const uint8_t*>(kv.v), keys_of(later, kv), head_dim,
                                query.query, query.scores};
     const int64_t from = first_block(query), to = block_end(query);

@@ -44,14 +44,6 @@ TINYLM_NOINLINE void mix_tile(const uint8_t* v, Dim head_dim, const TileQuery* t
     }
 }
 
-// Query `index` of a call of one kv head, over positions and query heads; its scores and codes lie in `scratch`.
-TileQuery tile_query(const AttentionCall& call, int64_t index, float* scratch) {
-  const int64_t head_dim = call.kv.head_dim, row = index / call.group, head = index % call.group * head_dim;
-  const int64_t end = call.first_position + row + 1;
-  const Query query = quantise_query(call.q + row * call.q_stride + head, head_dim, call.scale, reinterpret_cast<uint8_t*>(scratch));
-  return {first_position_seen(call, end), end, scratch + round_up(head_dim, kLanes), call.out + row * call.out_stride + head, query, {}};
-}
-
 // The queries' integer weights, zero at the tile's other positions from .. to.
 template <typename Dim>
 void weigh_tile(const KvView& kv, Dim head_dim, TileQuery* tile, int64_t from, int64_t to, Ahead ahead) {
@@ -75,7 +67,7 @@ void attend_tile(const AttentionCall& call, Dim head_dim, int64_t first, bool la
   const int64_t width = round_up(head_dim, kLanes);
   const int64_t end = call.first_position + (first + kQueryTile - 1) / call.group + 1, to = round_up(end, kPositionBlock);
   TileQuery tile[kQueryTile];
-  for (int i = 0; i < kQueryTile; ++i) tile[i] = tile_query(call, first + i, call.scratch + i * (width + to));
+  for (int i = 0; i < kQueryTile; ++i) tile[i] = tile_query(call, head_dim, first + i, call.scratch + i * (width + to));
   const int64_t from = first_block(tile[0]);
   const uint8_t *k = static_cast<const uint8_t*>(call.kv.k), *v = static_cast<const uint8_t*>(call.kv.v);
   const uint8_t* next_k = last ? keys_of(call.next, call.kv) : k;
