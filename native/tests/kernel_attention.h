@@ -122,6 +122,38 @@ inline void test_equal_scores(const KernelTable& table, const KernelTable& scala
   if (!right) fail(table, "attention of a thousand equal scores");
 }
 
+// Values of very unlike size: the largest decides what an integer weight stands for, and those that the query does not see decide nothing.
+inline void test_value_scales(const KernelTable& table) {
+  const int64_t length = 40, head_dim = 16, seen_end = 35;
+  for (const int64_t window : {0, 20}) {
+    const int64_t begin = window ? seen_end - window : 0;
+    Cache cache(table, KvType::q8, length, head_dim);
+    Floats k(head_dim, 0), v(head_dim, 0), q(head_dim, 0, 1.0f), found(head_dim, 1), again(head_dim, 1);
+    Bytes scratch(4 * table.attention_scratch_floats(length, head_dim));
+    AttentionCall call{cache.view, 1, 1, seen_end - 1, window, 0.25f, q.data(), 0, found.data(), 0, reinterpret_cast<float*>(scratch.data())};
+    double total = 0, want = 0;
+    for (int64_t t = 0; t < length; ++t) {
+      // The likeliest position has next to no value, as the first of a text often has.
+      const float score = t == begin + 3 ? 2.0f : 0.0f, value = t == begin + 3 ? 1e-4f : t % 2 ? 1.0f : 0.25f;
+      for (int64_t d = 0; d < head_dim; ++d) k[d] = score, v[d] = value;
+      table.kv_store(cache.view, t, k.data(), v.data());
+      if (t < begin || t >= seen_end) continue;
+      total += std::exp(0.25 * static_cast<double>(head_dim) * score);
+      want += std::exp(0.25 * static_cast<double>(head_dim) * score) * value;
+    }
+    table.attention(call);
+    if (!(std::fabs(found[0] - want / total) <= 1e-3 * want / total)) fail(table, text("attention of unlike values, window=%d", static_cast<int>(window)));
+    for (int64_t t = 0; t < length; ++t) {
+      if (t >= begin && t < seen_end) continue;
+      for (int64_t d = 0; d < head_dim; ++d) k[d] = 0.0f, v[d] = 1e30f;
+      table.kv_store(cache.view, t, k.data(), v.data());
+    }
+    call.out = again.data();
+    table.attention(call);
+    if (!same_bits(found.data(), again.data(), head_dim)) fail(table, text("attention depends on values not seen, window=%d", static_cast<int>(window)));
+  }
+}
+
 // All heads in one call, whose last positions it stores itself: the same bits as head by head, stored before.
 inline void check_heads(const KernelTable& table, KvType type, int64_t head_dim, int64_t group, int64_t queries) {
   const int64_t heads = 3, length = 40, width = heads * head_dim, wide = group * width;

@@ -104,6 +104,7 @@ int main(int argc, char** argv) {
     test_attention(table, scalar);
     for (const KvType type : {KvType::f32, KvType::bf16, KvType::q8}) test_attention_chunks(table, type);
     test_equal_scores(table, scalar);
+    test_value_scales(table);
     test_heads(table);
     test_sampling(table, scalar);
     test_keep_likely(table);
