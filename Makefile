@@ -50,7 +50,7 @@ test: lint types cli native-test pytest  ## Everything that must hold: lint, typ
 pytest: install  ## Python tests alone (ARGS='tests/cli -k json')
 	$(PYTHON) -m pytest $(ARGS)
 
-lint: install  ## Ruff, format and import rules
+lint: install  ## Ruff: rules and format
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 

@@ -35,6 +35,7 @@ from tinylm.completion import (
 )
 from tinylm.config import GenerateOptions, ModelConfig
 from tinylm.errors import DataError, EngineError, FormatError
+from tinylm.machine import allowed_cpus, physical_cores
 from tinylm.machine import native as _native
 from tinylm.tokenizer import Tokenizer, load_tokenizer
 
@@ -63,6 +64,7 @@ _CACHED_WEIGHTS_BYTES, _WEIGHTS_PER_SLOT_BYTES = 8_000_000, 1_250_000
 _FEWEST_SLOTS, _MOST_SLOTS = 6, 32  # of each thread
 _MOST_SLOTS_OF_A_REPLICA = 1024  # a bound on address space, whatever the number of threads (chosen)
 _BYTE_VOCABULARY = 256
+_LOAD_THREADS = 8  # packing is bound by memory, which fewer threads than this keep busy (chosen)
 
 
 def load_engine(
@@ -85,9 +87,9 @@ def load_engine(
     Raises:  DataError if the file cannot be read, FormatError if it is damaged, EngineError for an impossible setup.
     """
     threads = threads_per_replica if threads_per_replica is not None else 1
-    count = replicas if replicas is not None else max(1, _cores() // max(threads, 1))
+    count = replicas if replicas is not None else max(1, physical_cores() // max(threads, 1))
     with _translated(path):
-        model = _native.load_model(os.fspath(path), isa=isa, threads=min(_allowed(), 8))
+        model = _native.load_model(os.fspath(path), isa=isa, threads=min(allowed_cpus(), _LOAD_THREADS))
         slots = max_batch if max_batch is not None else _default_slots(model.weights_bytes, threads)
         native = _native.Engine(model, replicas=count, threads_per_replica=threads, max_batch=slots)
     return Engine(model, native, count, threads, slots)
@@ -372,16 +374,6 @@ def _cost(result: _native.Result, _: object) -> npt.NDArray[np.float32]:
     if result.error:
         raise DataError(result.error)
     return np.frombuffer(result.log_probs, np.float32)
-
-
-def _allowed() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _cores() -> int:
-    import psutil  # 2 MB, for this one question
-
-    return max(1, min(_allowed(), psutil.cpu_count(logical=False) or _allowed()))
 
 
 @contextmanager

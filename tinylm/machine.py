@@ -5,6 +5,8 @@ The only importer of `tinylm._native`: the engine and training take it from here
 
 from __future__ import annotations
 
+import os
+
 from tinylm.errors import EngineError
 
 try:
@@ -12,7 +14,19 @@ try:
 except ImportError as error:  # pragma: no cover - only without a build
     raise EngineError(f"the C++ engine is not built ({error}); run: python setup.py build_ext --inplace") from None
 
-__all__ = ["available_isas", "build_info", "measure_macs", "measure_read", "native"]
+__all__ = ["allowed_cpus", "available_isas", "build_info", "measure_macs", "measure_read", "native", "physical_cores"]
+
+
+def allowed_cpus() -> int:
+    """Return on how many logical processors this process may run."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def physical_cores() -> int:
+    """Return how many of the machine's cores this process can keep busy, at least 1."""
+    import psutil  # 2 MB, for this one question
+
+    return max(1, min(allowed_cpus(), psutil.cpu_count(logical=False) or allowed_cpus()))
 
 
 def available_isas() -> list[str]:

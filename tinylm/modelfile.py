@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from safetensors import SafetensorError, TensorSpec, deserialize, serialize_file
 
 from tinylm.config import ModelConfig, Precision, parse
 from tinylm.errors import ConfigError, DataError, FormatError
+from tinylm.manifest import fsync
 from tinylm.weights import is_matrix, random_weights, unpack_bf16, weight_shapes
 
 __all__ = [
@@ -130,11 +130,11 @@ def write_container(path: Path, header: ModelHeader, tensors: Mapping[str, Array
     try:
         serialize_file(specs, temporary, metadata=metadata)
         _sort_metadata(temporary)
-        _sync(temporary)
+        fsync(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync(path.parent)
+    fsync(path.parent)
     return metadata["sha256"]
 
 
@@ -168,14 +168,6 @@ def _sort_metadata(path: Path) -> None:
         file.write(text.ljust(length))
         if file.tell() != 8 + length:
             raise FormatError(f"model {path}: header of {len(text)} bytes, expected {length}")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _sha256(metadata: Mapping[str, str], tensors: Mapping[str, Array]) -> str:

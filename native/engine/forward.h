@@ -106,7 +106,7 @@ class Forward {
   void narrow(int thread);
   void keep_wanted_rows();
   void mix(const LayerWeights& layer, int64_t index, int thread);
-  void feed_forward(int thread, const LayerWeights& layer, const uint8_t* prepared);
+  void feed_forward(int thread, const LayerWeights& layer, const uint8_t* early);
   void head(int thread);
   int64_t likely_levels(int64_t first, int64_t rows) const;
   void some_logits(const uint8_t* prepared, int64_t rows, int64_t begin, int64_t end, int64_t levels);

@@ -1,8 +1,8 @@
-// Attention over the blocked cache, kv head by kv head, written once for all instruction sets (see generic.inl).
+// Attention over the blocked cache, written once for all instruction sets (see generic.inl).
 //
 // Orders: scores: lanes are positions, fma over d from 0; for q8 (float(dot) * query scale) * key scale; softmax sum: lane = position mod 16, then 8, 4, 2, 1;
 // p . v: two sums (even and odd positions), each fma over positions in order, then even + odd, then times 1 / sum. For q8 the weights p * value scale become
-// integers up to 32767 (see integer_weights) and the sum over positions is exact.
+// integers up to 32767 (see weigh) and the sum over positions is exact.
 
 struct F32Elements {
   static constexpr int64_t bytes = 4;

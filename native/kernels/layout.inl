@@ -1,6 +1,7 @@
 // Packed weights and activation rows, the same in all instruction sets but for what the includer defines:
 //   store_codes(data, F16)       16 activations (integers held as x + kRoundMagic) as its q8 matmul wants them
 //   kCodeBytes                   bytes of one such activation
+//   store_signed(data, F16)      the same as int8; sum_group(data) sums kGroup of these; widen_bf16(x) is a float
 //   kWeightFlip                  see quads.inl
 //   finish_codes(row, padded)    defined later: what its q8 matmul wants to know of a whole row
 //   pack_q8_rows(...)            int8 weights of up to 16 channels into one block; q8_weight(...) reads one back

@@ -15,13 +15,15 @@ from typing import Any, Literal, get_origin
 import pytest
 from typer.testing import CliRunner, Result
 
+import tinylm.engine
 from tinylm.cli import app
 from tinylm.cli.options import ENGINE, JOB, SAMPLING
 from tinylm.config import GenerateOptions, ModelConfig
+from tinylm.engine import Engine
 from tinylm.modelfile import random_weights
 from tinylm.pipeline import base_changes, load_profile
 from tinylm.quantize import write_model
-from tinylm.stories import GenerateJob, JobSummary
+from tinylm.stories import GenerateJob, JobSummary, generate_story
 
 SHAPE = ModelConfig(vocab_size=259, context_length=64, n_layers=2, n_heads=2, n_kv_heads=2, d_model=32, d_ff=64)
 
@@ -74,6 +76,29 @@ def test_story_and_its_json(model: Path) -> None:
     assert told["prompt"] == "Once"
     plain = run("story", "Once", "--model", model, "--max-new-tokens", 5, "--temperature", 0)
     assert plain.stdout.strip() == ("Once" + told["text"]).strip()
+
+
+def test_one_stream_gets_all_cores(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    load = tinylm.engine.load_engine
+
+    def noting(path: Path, **setup: Any) -> Engine:
+        asked.append(setup)
+        return load(path, **setup)
+
+    monkeypatch.setattr("tinylm.engine.load_engine", noting)
+    monkeypatch.setattr("tinylm.machine.physical_cores", lambda: 3)
+    told = answer("story", "Once", "--model", model, "--max-new-tokens", 5)
+    assert generate_story(model, "Once", options=GenerateOptions(max_new_tokens=5)) == told["prompt"] + told["text"]
+    answer("story", "Once", "--model", model, "--max-new-tokens", 5, "--threads-per-replica", 2, "--max-batch", 4)
+    spread = [(setup["replicas"], setup["threads_per_replica"], setup["max_batch"]) for setup in asked]
+    assert spread == [(1, 3, 1), (1, 3, 1), (1, 2, 4)]
+
+
+def test_a_folder_is_no_model_file() -> None:
+    result = run("init", "--out", ".")
+    assert result.exit_code == 2
+    assert "is a directory" in result.stderr
 
 
 def test_generate_answers_every_row(model: Path) -> None:

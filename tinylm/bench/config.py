@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from tinylm.config import Config, GenerateOptions, Positive
-from tinylm.errors import ConfigError
 
 __all__ = ["OPENINGS", "CellSpec", "Load", "NullService", "Seeds", "SweepConfig"]
 
@@ -137,21 +136,6 @@ class SweepConfig(Config):
             "audit": False,
         }
         return cls.model_validate(small | changes)
-
-    @classmethod
-    def scenario(cls, name: str, **changes: object) -> SweepConfig:
-        """Return the plan of a named scenario: `offline` (all at once) or `single-stream` (one client).
-
-        The third usual one, `server` (the highest rate within a latency bound), is `tinylm.bench.find_rate`.
-        Raises: ConfigError for another name.
-        """
-        known: dict[str, dict[str, object]] = {
-            "offline": {"loads": ("offline:256",), "question": "How fast does a pile of work get done?"},
-            "single-stream": {"loads": ("closed:1",), "replicas": (1,), "question": "How long does one reader wait?"},
-        }
-        if name not in known:
-            raise ConfigError(f"scenario: {name!r} is unknown; known: {', '.join(known)}, server")
-        return cls.model_validate(known[name] | changes)
 
 
 class CellSpec(Config):

@@ -23,7 +23,6 @@ def samples_needed(percentile: float) -> int:
 
 
 _HALF_BITS = 10  # HdrHistogram's layout at three digits: 2 x 1,024 linear steps per power of two
-_HALF = 1 << _HALF_BITS
 
 Ints = NDArray[np.int64]
 

@@ -30,17 +30,17 @@ status               text   ok; void (submission was late, figures are not to be
 error                text   why the cell failed
 flags                texts  busy-machine, late-submission, slow-collection, overloaded
 started_at           text   wall clock at the start, ISO 8601, UTC
-backend              text   native, null, or a peer's name
+backend              text   native, null, or the engine's name beside other engines
 model                text   name of the model
 model_digest         text   SHA-256 of the model file
 precision            text   f32, bf16, int8 or int4
 isa                  text   instruction set that the kernels used
-replicas             int    engine replicas
-threads              int    threads per replica
+replicas             int    engine replicas; 1 beside other engines
+threads              int    threads per replica; beside other engines, all of a process
 batch                int    slots per replica
 prompts              text   sweep; for audits: same or distinct
-load                 text   the load as the settings spell it
-load_kind            text   closed, poisson, fixed or offline
+load                 text   the load as the settings spell it; beside other engines the workload
+load_kind            text   closed, poisson, fixed, offline or peer
 clients              int    closed loop: clients
 rate_rps             float  open loop: requests per second asked for
 share                float  open loop: the rate as a share of capacity

@@ -50,7 +50,7 @@ doctor.add_to(app)
 
 
 def main() -> None:
-    """Run the command line; the process's exit code tells how it went (0, 1, 2, 130, 143)."""
+    """Run the command line; the process's exit code tells how it went (0, 1, 2, 129, 130, 143)."""
     try:
         app()
     finally:

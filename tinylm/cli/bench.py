@@ -32,7 +32,9 @@ def run_bench(
     replicas: Annotated[
         list[int] | None, typer.Option(help="Replica counts; repeatable.", show_default="1 2 4")
     ] = None,
-    load: Annotated[list[str] | None, typer.Option(help="closed:N, open:RATE/s, open:SHARE%; repeatable.")] = None,
+    load: Annotated[
+        list[str] | None, typer.Option(help="closed:N, open:RATE/s or :SHARE%, fixed: alike, offline:N; repeatable.")
+    ] = None,
     repeats: Annotated[int | None, typer.Option(min=1, help="Times each cell is run.", show_default="plan's")] = None,
     artifacts: ArtifactsDir = Path("artifacts"),
     reports: ReportsDir = Path("reports"),

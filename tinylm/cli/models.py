@@ -13,7 +13,8 @@ from tinylm.cli.options import EngineSetup, Precision, engine_options
 __all__ = ["add_to"]
 
 PrecisionOption = Annotated[Precision, typer.Option(help="How weights are stored.")]
-OutFile = Annotated[Path, typer.Option("--out", "-o", help="File (or folder) to write.")]
+OutFile = Annotated[Path, typer.Option("--out", "-o", dir_okay=False, help="File to write.")]
+OutFileOrFolder = Annotated[Path, typer.Option("--out", "-o", help="File or folder to write.")]
 
 
 def init(
@@ -85,7 +86,7 @@ def import_(
 def export(
     file: Annotated[str, typer.Argument(metavar="FILE", help="Model file, or an artifact's key.")],
     target: Annotated[str, typer.Option("--to", help="hf, gguf, llama2c or onnx.")],
-    out_file: OutFile,
+    out_file: OutFileOrFolder,
     dtype: Annotated[
         str | None, typer.Option(help="How weights are stored there.", show_default="the target's")
     ] = None,

@@ -48,7 +48,7 @@ class EngineSetup(NamedTuple):
 
 
 class _Flag(NamedTuple):
-    """One field as a command-line option."""
+    """One field as a command-line option; `least` and `most` are values that it takes."""
 
     kind: Any
     help: str
@@ -61,19 +61,19 @@ SAMPLING: dict[str, _Flag] = {
     "max_new_tokens": _Flag(int, "Tokens at most.", "256", 0),
     "temperature": _Flag(float, "0: greedy.", "0.8", 0, 100),
     "top_k": _Flag(int, "Keep the k likeliest tokens; 0: off.", "40", 0),
-    "top_p": _Flag(float, "Keep the likeliest mass p; 1: off.", "0.95", 0, 1),
-    "min_p": _Flag(float, "Drop tokens below p times the best; 0: off.", "0.0", 0, 1),
-    "repetition_penalty": _Flag(float, "1: off.", "1.0", 0, 100),
+    "top_p": _Flag(float, "Keep the likeliest mass p, above 0; 1: off.", "0.95", None, 1),
+    "min_p": _Flag(float, "Drop tokens below p times the best, less than 1; 0: off.", "0.0", 0),
+    "repetition_penalty": _Flag(float, "Above 0; 1: off.", "1.0", None, 100),
     "stop": _Flag(list[str], "End before this string; may be given several times.", "none"),
     "ignore_eos": _Flag(bool, "Go on past the end of the story.", "off"),
     "seed": _Flag(int, "Key of the random stream: equal seed, equal text.", "0", 0),
 }
 
 ENGINE: dict[str, _Flag] = {
-    "replicas": _Flag(int, "Independent engines over one set of weights.", "one per core", 1),
-    "threads_per_replica": _Flag(int, "Threads of each replica.", "1", 1),
-    "max_batch": _Flag(int, "Stories that a replica writes at a time.", "the engine's choice", 1),
-    "isa": _Flag(str, "Instruction set: auto, scalar, avx2, avx512, neon.", "auto"),
+    "replicas": _Flag(int, "Independent engines over one set of weights.", "one per core; story, chat: 1", 1),
+    "threads_per_replica": _Flag(int, "Threads of each replica.", "1; story, chat: all cores", 1),
+    "max_batch": _Flag(int, "Stories that a replica writes at a time.", "the engine's choice; story, chat: 1", 1),
+    "isa": _Flag(str, "Instruction set: auto, avx512, avxvnni, avx2, neon_dot, neon, scalar.", "auto"),
 }
 
 JOB: dict[str, _Flag] = {

@@ -78,8 +78,12 @@ def chat(
 
 
 def _single_stream(engine: EngineSetup) -> dict[str, Any]:
-    """Give one stream all cores of one replica unless the caller said otherwise."""
-    return engine._replace(replicas=engine.replicas or 1)._asdict()
+    """Give one stream all cores, and its replica one slot, unless the caller said otherwise."""
+    from tinylm.machine import physical_cores
+
+    replicas = engine.replicas or 1
+    threads = engine.threads_per_replica or max(1, physical_cores() // replicas)
+    return engine._replace(replicas=replicas, threads_per_replica=threads, max_batch=engine.max_batch or 1)._asdict()
 
 
 @engine_options

@@ -28,7 +28,7 @@ class CorpusConfig(Config):
     valid_split: str | None = Field(None, description="hub: split to validate on; absent: held out of `split`")
     streaming: bool = Field(False, description="hub: read over the network without a copy on disk")
     files: tuple[str, ...] = Field(
-        (), description="files: paths, globs, folders; .txt .jsonl .csv .parquet, .gz of these"
+        (), description="files: paths, globs, folders; .txt .jsonl .json .csv .parquet, .gz .zst .bz2 .xz of these"
     )
     valid_files: tuple[str, ...] = Field((), description="validation text of its own, taken as it is")
     text_column: str = Field("text", description="column or key that holds the text")

@@ -103,19 +103,9 @@ class Plot:
             path += f"H{x:.1f}V{y:.1f}" if step else f"L{x:.1f} {y:.1f}"
         self._body.append(f'<path class="line {_css(series)}{" dashed" if dashed else ""}" d="{path}"/>')
 
-    def band(self, low: Sequence[Point], high: Sequence[Point], series: int | str) -> None:
-        """Fill between two lines."""
-        pixels = [f"{self.px(x):.1f} {self.py(y):.1f}" for x, y in (*low, *reversed(high))]
-        self._body.append(f'<path class="band {_css(series)}" d="M{"L".join(pixels)}Z"/>')
-
     def dot(self, x: float, y: float, series: int, tip: str, small: bool = False) -> None:
         """Draw a mark of the series' shape."""
         self._body.append(shape(self.px(x), self.py(y), series, 2.6 if small else 4.2, tip, "faint" if small else ""))
-
-    def whisker(self, x: float, low: float, high: float, series: int) -> None:
-        """Draw a vertical interval."""
-        path = f"M{self.px(x):.1f} {self.py(low):.1f}V{self.py(high):.1f}"
-        self._body.append(f'<path class="line thin {_css(series)}" d="{path}"/>')
 
     def bar(self, x0: float, x1: float, y0: float, y1: float, series: int | str, tip: str) -> None:
         """Draw a filled rectangle between two values on each axis."""

@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, Protocol, cast
 import fsspec
 
 from tinylm.errors import ConfigError, StageError
+from tinylm.manifest import fsync
 
 __all__ = ["LocalFolder", "RemoteFolder", "Storage", "open_storage"]
 
@@ -167,9 +168,9 @@ def publish(path: Path, write: Write, check: Check | None = None) -> None:
         write(part)
         if check:
             check(part)
-        _flush(part)
+        fsync(part)
         part.rename(path)
-        _flush(path.parent)
+        fsync(path.parent)
     except BaseException as error:
         part.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -238,11 +239,3 @@ def _is_same(descriptor: int, path: Path) -> bool:
     except FileNotFoundError:
         return False
     return bool(os.fstat(descriptor).st_ino == on_disk.st_ino)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -51,8 +51,9 @@ def generate_story(
     Args: model: a model file's path, or a loaded engine when many stories are wanted.
     """
     if isinstance(model, str | Path):
-        from tinylm.engine import load_engine  # here, so that the chat can be tried without a built engine
+        from tinylm.engine import load_engine  # both here, so that the chat can be tried without a built engine
+        from tinylm.machine import physical_cores
 
-        with load_engine(Path(model), replicas=1) as engine:
+        with load_engine(Path(model), replicas=1, threads_per_replica=physical_cores(), max_batch=1) as engine:
             return "".join(stream_story(engine, prompt, theme=theme, options=options))
     return "".join(stream_story(model, prompt, theme=theme, options=options))

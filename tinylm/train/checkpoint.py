@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tinylm.errors import FormatError
+from tinylm.manifest import fsync, sha256_file
 
 __all__ = [
     "Position",
@@ -51,12 +50,12 @@ def save(folder: Path, position: Position, tensors: dict[str, Tensor], keep: int
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir()
     save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, building / _TENSORS)
-    write_json(building / _STATE, asdict(position) | {"sha256": _sha256(building / _TENSORS)})
+    write_json(building / _STATE, asdict(position) | {"sha256": sha256_file(building / _TENSORS)})
     for path in (building / _TENSORS, building):
-        _sync(path)
+        fsync(path)
     shutil.rmtree(final, ignore_errors=True)
     building.rename(final)
-    _sync(folder)
+    fsync(folder)
     for old in _steps(folder)[keep:]:
         shutil.rmtree(old, ignore_errors=True)
     return final
@@ -82,7 +81,7 @@ def latest(folder: Path, fingerprint: str) -> tuple[Position, dict[str, Tensor]]
 
 def _read(path: Path) -> tuple[Position, dict[str, Tensor]]:
     state = read_json(path / _STATE)
-    found, expected = _sha256(path / _TENSORS), state.pop("sha256")
+    found, expected = sha256_file(path / _TENSORS), state.pop("sha256")
     if found != expected:
         raise ValueError(f"{_TENSORS} has digest {found[:12]}, expected {str(expected)[:12]}")
     return Position(**state), load_file(path / _TENSORS)
@@ -118,21 +117,8 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write a JSON object so that the file is whole at every moment."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(json.dumps(value, indent=1) + "\n")
-    _sync(partial)
+    fsync(partial)
     partial.replace(path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def random_state() -> dict[str, Tensor]:
