@@ -186,7 +186,7 @@ def _full_disk_told(plan: JobPlan) -> Iterator[None]:
 
 def _disk_full(plan: JobPlan, error: DiskFullError) -> str:
     storage = _shards(plan)
-    sizes = storage.sizes("part-")
+    sizes = list(storage.sizes("part-").values())
     if sizes:
         need_bytes = sum(sizes) // len(sizes) * (plan.n_shards - len(sizes))
     else:

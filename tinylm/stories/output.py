@@ -15,8 +15,18 @@ import pyarrow.parquet as pq
 from tinylm.errors import ConfigError
 from tinylm.stories.job import RangeSummary, describe_difference
 from tinylm.stories.openai_batch import answer_line
-from tinylm.stories.plan import MANIFEST_FILE, SPOOL_FOLDER, JobPlan, manifest, shard_folder, single_format, write_text
+from tinylm.stories.plan import (
+    MANIFEST_FILE,
+    SPOOL_FOLDER,
+    JobPlan,
+    manifest,
+    read_object,
+    shard_folder,
+    single_format,
+    write_text,
+)
 from tinylm.stories.shards import JOB_KEY, SCHEMA, SUMMARY_KEY, canonical, check_rows, open_writer, shard_name
+from tinylm.stories.sources import sha256_of
 from tinylm.stories.storage import Storage, open_storage
 
 __all__ = ["committed_summary", "discard_work", "iter_answers", "publish_output", "sidecar"]
@@ -42,10 +52,15 @@ def committed_summary(plan: JobPlan) -> RangeSummary | None:
     found = _recorded(storage, name) if is_file else _manifest_body(storage, MANIFEST_FILE)
     differences = [] if found is None else describe_difference(found["job"], plan.identity)
     if found is not None and not differences:
-        return RangeSummary.model_validate(found["summary"])
+        if _intact(storage, name, found, plan.job.overwrite):
+            return RangeSummary.model_validate(found["summary"])
+        if not is_file:
+            return None  # shards that are missing or damaged are written again
     if plan.job.overwrite:
         return None
-    reason = "holds another job: " + "; ".join(differences) if differences else "exists and is not a job's output"
+    reason = "exists and is not a job's output" if found is None else "was changed after the job had written it"
+    if differences:
+        reason = "holds another job: " + "; ".join(differences)
     raise ConfigError(f"output: {output} {reason}. Choose another output, or overwrite")
 
 
@@ -58,21 +73,39 @@ def publish_output(plan: JobPlan, storage: Storage, total: RangeSummary) -> None
         discard_work(plan)
         return
     home, name = _home(plan.job.output)
-    if kind != "parquet":
-        single = {key: value for key, value in json.loads(body).items() if key != "files"}
-        write_text(home, sidecar(name), json.dumps(single, indent=1, sort_keys=True).encode())
     writers: dict[str, Callable[[Path], None]] = {
         "parquet": lambda path: _write_parquet(path, plan, storage, total),
         "jsonl": lambda path: _write_jsonl(path, plan, storage),
         "csv": lambda path: _write_csv(path, plan, storage),
         "txt": lambda path: _write_txt(path, plan, storage),
     }
-    home.commit(name, writers[kind], _row_check(total.answers) if kind == "parquet" else None)
+    if kind == "parquet":
+        home.commit(name, writers[kind], lambda path: check_rows(path, total.answers))
+    else:
+        home.commit(name, writers[kind], lambda path: _write_sidecar(path, home, sidecar(name), json.loads(body)))
     discard_work(plan)
 
 
-def _row_check(n_rows: int) -> Callable[[Path], None]:
-    return lambda path: check_rows(path, n_rows)
+def _write_sidecar(path: Path, home: Storage, name: str, body: dict[str, Any]) -> None:
+    """Say what the file is that is about to appear: a sidecar beside a file of another digest says nothing of it."""
+    with path.open("rb") as stream:
+        digest, size_bytes = sha256_of(stream)
+    body["files"] = [{"size_bytes": size_bytes, "sha256": digest}]
+    write_text(home, name, json.dumps(body, indent=1, sort_keys=True).encode())
+
+
+def _intact(storage: Storage, name: str, found: dict[str, Any], digest: bool) -> bool:
+    """Return whether a manifest's files are there, by their sizes; if `digest`, by a single file's content too."""
+    if "files" not in found:
+        return True  # a Parquet file, which was read
+    listed = {each.get("name", name): each for each in found["files"]}
+    there = storage.sizes(name if name in listed else "part-")
+    if any(there.get(each) != entry["size_bytes"] for each, entry in listed.items()):
+        return False
+    if name not in listed or not digest:
+        return True
+    with storage.open(name) as stream:
+        return bool(sha256_of(stream)[0] == listed[name]["sha256"])
 
 
 def iter_answers(storage: Storage, names: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -147,12 +180,14 @@ def _recorded(storage: Storage, name: str) -> dict[str, Any] | None:
 
 
 def _manifest_body(storage: Storage, name: str) -> dict[str, Any] | None:
+    body = read_object(storage, name)
+    if body is None or not isinstance(body.get("job"), dict) or not isinstance(body.get("files"), list):
+        return None
     try:
-        with storage.open(name) as stream:
-            body = json.loads(stream.read())
+        RangeSummary.model_validate(body.get("summary"))
     except ValueError:
         return None
-    return body if isinstance(body, dict) and {"job", "summary"} <= body.keys() else None
+    return body
 
 
 def discard_work(plan: JobPlan) -> None:

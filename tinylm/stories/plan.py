@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import logging
@@ -21,10 +22,19 @@ from tinylm.errors import ConfigError, DataError
 from tinylm.stories.job import GenerateJob, RangeSummary, describe_difference
 from tinylm.stories.rows import RowParser
 from tinylm.stories.shards import canonical, read_shard_summary, shard_name
-from tinylm.stories.sources import Input, find_sources, identify, job_records, sha256_of, stored_bytes
-from tinylm.stories.storage import Storage, open_storage
+from tinylm.stories.sources import Input, Source, find_sources, identify, job_records, sha256_of, stored_bytes
+from tinylm.stories.storage import TEMPORARY, Storage, open_storage
 
-__all__ = ["JobPlan", "finished_shards", "job_lock", "plan_job", "prepare_output", "shard_folder", "single_format"]
+__all__ = [
+    "JobPlan",
+    "finished_shards",
+    "job_lock",
+    "plan_job",
+    "prepare_output",
+    "read_object",
+    "shard_folder",
+    "single_format",
+]
 
 _log = logging.getLogger(__name__)
 # The underscore makes readers of a folder of Parquet files (pyarrow, pandas, Spark, Dask) pass over them.
@@ -110,7 +120,32 @@ def job_lock(job: GenerateJob) -> Iterator[Storage]:
     storage = open_storage(shard_folder(job.output))
     with storage.lock(wait=job.busy == "wait"):
         storage.sweep()
+        _sweep_beside(job.output)
         yield storage
+
+
+def _sweep_beside(output: str) -> None:
+    """Remove what a killed run left of a single output file."""
+    if single_format(output) is None or "://" in output:
+        return
+    path = Path(output)
+    for left in path.parent.glob(f".{glob.escape(path.name)}*{TEMPORARY}*"):
+        if left.is_file():
+            left.unlink(missing_ok=True)
+
+
+def _keep_apart(sources: Iterable[Source], output: str) -> None:
+    """Raise ConfigError if the output is one of the prompts' files, which it would replace."""
+    for source in sources:
+        if source.path and _same_file(source.path, output):
+            raise ConfigError(f"output: {output} is also read as prompts; choose another output")
+
+
+def _same_file(one: str, other: str) -> bool:
+    try:
+        return Path(one).samefile(other)
+    except (OSError, ValueError):  # one of them is not there, or cannot be
+        return False
 
 
 def plan_job(job: GenerateJob, model_digest: str) -> JobPlan:
@@ -121,6 +156,7 @@ def plan_job(job: GenerateJob, model_digest: str) -> JobPlan:
     folder = shard_folder(job.output)
     spool = None if "://" in folder else Path(folder) / SPOOL_FOLDER
     sources = find_sources(job, spool)
+    _keep_apart(sources, job.output)
     inputs = tuple(identify(source, job.max_row_bytes, job.needed_columns) for source in sources)
     plan = JobPlan(job=job, inputs=inputs, paths=tuple(source.path for source in sources), model_digest=model_digest)
     if not plan.rows:
@@ -169,23 +205,24 @@ def plan_sources(plan: JobPlan) -> list[Any]:
 def prepare_output(plan: JobPlan, storage: Storage) -> None:
     """Write the job's identity first of all, or check that what is there belongs to this very job.
 
+    A manifest goes first: it says that a job is finished, and this one is not. The identity is replaced last, so that
+    a job killed on the way is found again.
     Raises: ConfigError naming each difference, when the folder holds another job or other files.
     """
     names = storage.names()
     if JOB_FILE in names:
-        with storage.open(JOB_FILE) as stream:
-            found = json.loads(stream.read())
-        differences = describe_difference(found, plan.identity)
+        found = read_object(storage, JOB_FILE)
+        differences = [f"{JOB_FILE} is damaged"] if found is None else describe_difference(found, plan.identity)
         if not differences:
+            storage.remove(MANIFEST_FILE)
             return
         if not plan.job.overwrite:
             raise ConfigError(
                 f"output: {plan.job.output} holds another job; {'; '.join(differences)}. "
                 "Run that job again to finish it, choose another output, or overwrite"
             )
-        for name in names:
-            if name.startswith("part-") or name in (JOB_FILE, MANIFEST_FILE):
-                storage.remove(name)
+        for name in (MANIFEST_FILE, *(name for name in names if name.startswith("part-"))):
+            storage.remove(name)
     elif foreign := [name for name in names if not name.startswith(".")]:
         raise ConfigError(f"output: {plan.job.output} holds other files, such as {foreign[0]}; choose an empty folder")
     write_text(storage, JOB_FILE, canonical(plan.identity))
@@ -200,13 +237,23 @@ def finished_shards(plan: JobPlan, storage: Storage, numbers: Iterable[int]) -> 
         if name not in names:
             continue
         with storage.open(name) as stream:
-            summary = read_shard_summary(stream, plan.stamp)
-        if summary is None or summary.rows != len(plan.shard_rows(number)):
+            summary = read_shard_summary(stream, plan.stamp, plan.shard_rows(number))
+        if summary is None:
             _log.warning("%s is damaged; it is written again", name)
             storage.remove(name)
         else:
             done[number] = summary
     return done
+
+
+def read_object(storage: Storage, name: str) -> dict[str, Any] | None:
+    """Return the JSON object that a committed file holds, None where it holds none."""
+    try:
+        with storage.open(name) as stream:
+            body = json.loads(stream.read())
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
 
 
 def write_text(storage: Storage, name: str, body: bytes) -> None:

@@ -124,8 +124,8 @@ def check_rows(path: Path, n_rows: int) -> None:
         raise StageError(f"{path.name}: wrote {n_rows} rows, the file holds {found}")
 
 
-def read_shard_summary(stream: BinaryIO, identity: dict[str, Any]) -> RangeSummary | None:
-    """Return a committed shard's counts, or None when it is damaged or another job's."""
+def read_shard_summary(stream: BinaryIO, identity: dict[str, Any], rows: range) -> RangeSummary | None:
+    """Return a committed shard's counts, or None when it is damaged, another job's or of other rows than `rows`."""
     try:
         metadata = pq.ParquetFile(stream).metadata
         fields = metadata.metadata or {}
@@ -134,7 +134,10 @@ def read_shard_summary(stream: BinaryIO, identity: dict[str, Any]) -> RangeSumma
         summary = RangeSummary.model_validate_json(fields[SUMMARY_KEY])
     except (pa.ArrowInvalid, OSError, KeyError, ValueError):
         return None
-    return summary if summary.answers == metadata.num_rows else None
+    column = metadata.schema.names.index("row")
+    first_row = metadata.row_group(0).column(column).statistics.min if metadata.num_rows else rows.start
+    whole = summary.answers == metadata.num_rows and summary.rows == len(rows) and first_row == rows.start
+    return summary if whole else None
 
 
 def canonical(value: object) -> bytes:

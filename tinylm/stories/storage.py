@@ -29,7 +29,7 @@ __all__ = ["LocalFolder", "RemoteFolder", "Storage", "open_storage"]
 
 _log = logging.getLogger(__name__)
 _LOCK = ".lock"
-_MARK = ".tmp-"
+TEMPORARY = ".tmp-"
 Write = Callable[[Path], None]  # fills a local file
 Check = Callable[[Path], None]  # raises when the file is not as meant
 
@@ -55,7 +55,7 @@ class Storage(Protocol):
     def remove(self, name: str) -> None:
         """Remove a committed file if it is there."""
 
-    def sizes(self, prefix: str) -> list[int]:
+    def sizes(self, prefix: str) -> dict[str, int]:
         """Return the sizes in bytes of the committed files whose names start with `prefix`."""
 
 
@@ -78,7 +78,9 @@ class LocalFolder:
             raise ConfigError(f"output: {str(path)!r} cannot be made a folder: {reason}") from None
 
     def names(self) -> list[str]:
-        return sorted(entry.name for entry in self.path.iterdir() if _MARK not in entry.name and entry.name != _LOCK)
+        return sorted(
+            entry.name for entry in self.path.iterdir() if TEMPORARY not in entry.name and entry.name != _LOCK
+        )
 
     @contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
@@ -95,14 +97,14 @@ class LocalFolder:
 
     def sweep(self) -> None:
         for entry in self.path.iterdir():
-            if _MARK in entry.name:
+            if TEMPORARY in entry.name:
                 entry.unlink(missing_ok=True)
 
     def remove(self, name: str) -> None:
         (self.path / name).unlink(missing_ok=True)
 
-    def sizes(self, prefix: str) -> list[int]:
-        return [(self.path / name).stat().st_size for name in self.names() if name.startswith(prefix)]
+    def sizes(self, prefix: str) -> dict[str, int]:
+        return {name: (self.path / name).stat().st_size for name in self.names() if name.startswith(prefix)}
 
 
 class RemoteFolder:
@@ -116,7 +118,7 @@ class RemoteFolder:
     def names(self) -> list[str]:
         self._fs.invalidate_cache()
         found = [str(path).rsplit("/", 1)[-1] for path in self._fs.ls(self._root, detail=False)]
-        return sorted(name for name in found if name and _MARK not in name)
+        return sorted(name for name in found if name and TEMPORARY not in name)
 
     @contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
@@ -130,7 +132,7 @@ class RemoteFolder:
             if check:
                 check(local)
             n_bytes = local.stat().st_size
-            part = f"{self._root}/.{name}{_MARK}{uuid.uuid4().hex}"
+            part = f"{self._root}/.{name}{TEMPORARY}{uuid.uuid4().hex}"
             try:
                 self._fs.put_file(str(local), part)
                 self._fs.mv(part, f"{self._root}/{name}")
@@ -154,8 +156,9 @@ class RemoteFolder:
         with contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(f"{self._root}/{name}")
 
-    def sizes(self, prefix: str) -> list[int]:
-        return [int(self._fs.size(f"{self._root}/{name}") or 0) for name in self.names() if name.startswith(prefix)]
+    def sizes(self, prefix: str) -> dict[str, int]:
+        names = [name for name in self.names() if name.startswith(prefix)]
+        return {name: int(self._fs.size(f"{self._root}/{name}") or 0) for name in names}
 
 
 def publish(path: Path, write: Write, check: Check | None = None) -> None:
@@ -163,7 +166,7 @@ def publish(path: Path, write: Write, check: Check | None = None) -> None:
 
     Raises: StageError on a full disk; whatever `write` and `check` raise. The temporary file is removed.
     """
-    part = path.with_name(f".{path.name}{_MARK}{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    part = path.with_name(f".{path.name}{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:8]}")
     try:
         write(part)
         if check:
