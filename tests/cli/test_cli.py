@@ -101,6 +101,17 @@ def test_a_folder_is_no_model_file() -> None:
     assert "is a directory" in result.stderr
 
 
+def test_what_cannot_end_well_is_not_begun(model: Path) -> None:
+    Path("prompts.txt").write_text("One day\n")
+    command = ("generate", "--model", model, "--prompts", "prompts.txt", "--max-new-tokens", 4)
+    assert "--page" in refused(*command, "--out", "out.jsonl", "--page", "page.html")
+    assert "--page" in refused(*command, "--out", "out", "--page", ".")
+    assert "--training" in refused(*command, "--out", "out", "--training", "prompts.txt")
+    assert "foo://" in refused(*command, "--out", "foo://x/y")
+    assert "foo://" in refused(*command[:-4], "--prompts", "foo://x/y.txt", "--out", "out")
+    assert not list(Path("out").iterdir())
+
+
 def test_generate_answers_every_row(model: Path) -> None:
     Path("prompts.txt").write_text("One day\nThe cat\n")
     command = ("generate", "--model", model, "--prompts", "prompts.txt", "--max-new-tokens", 4)

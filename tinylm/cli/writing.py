@@ -117,6 +117,7 @@ def generate(
     Exit code 2 when some rows could not be used: they are in the output with the reason, all others answered.
     """
     out = Output(json_output)
+    _check_page(output, page, training)
     path = _model_at(model, precision, artifacts)
     work = {"prompts": prompts or [], "output": output, "model": str(path), "options": options}
     summary = _run_job(work | job | engine._asdict(), out)
@@ -126,6 +127,20 @@ def generate(
     out.result(summary.model_dump(mode="json"))
     if summary.complaint:
         raise DataError(summary.complaint)
+
+
+def _check_page(output: str, page: Path | None, training: list[str] | None) -> None:
+    """Raise ConfigError for a page that could not be written once all stories are."""
+    from tinylm.stories.plan import single_format
+
+    if page is None and training:
+        raise ConfigError("--training: is read for the page alone; give --page as well")
+    if page is not None and single_format(output) not in (None, "parquet"):
+        raise ConfigError(
+            f"--page: is made of Parquet answers, found --out {output}; write a folder or a .parquet file"
+        )
+    if page is not None and page.is_dir():
+        raise ConfigError(f"--page: {page} is a folder; name a file")
 
 
 def _model_at(model: str | None, precision: Precision | None, artifacts: Path) -> Path:

@@ -26,6 +26,7 @@ from tinylm.errors import ConfigError, DataError
 from tinylm.stories.job import GenerateJob
 from tinylm.stories.presets import preset_prompts
 from tinylm.stories.readers import Record, column_names, count_records, read_records
+from tinylm.stories.storage import file_system
 
 __all__ = ["Input", "Source", "find_sources", "identify", "job_records", "sha256_of", "stored_bytes"]
 
@@ -100,7 +101,7 @@ def stored_bytes(source: Source) -> int | None:
     with _named_errors(source):
         if "://" not in source.path:
             return Path(source.path).stat().st_size
-        fs, path = fsspec.url_to_fs(source.path)
+        fs, path = file_system(source.path)
         size = fs.size(path)
     return None if size is None else int(size)
 
@@ -134,9 +135,9 @@ def _expanded(pattern: str, spool: Path | None) -> list[str]:
         return [_spooled_input(spool)]
     has_marks = any(mark in pattern for mark in "*?[")
     if "://" in pattern:
+        fs, inner = file_system(pattern)
         if not has_marks:
             return [pattern]
-        fs, inner = fsspec.url_to_fs(pattern)
         found = [str(fs.unstrip_protocol(path)) for path in sorted(fs.glob(inner))]
     elif os.path.isdir(pattern):  # noqa: PTH112  (os.path: False, not an error, for impossible names)
         raise DataError(f"prompts: {pattern} is a folder; name its files, such as '{pattern}/*.jsonl'")

@@ -30,6 +30,7 @@ __all__ = ["LocalFolder", "RemoteFolder", "Storage", "open_storage"]
 _log = logging.getLogger(__name__)
 _LOCK = ".lock"
 TEMPORARY = ".tmp-"
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the last: a limit on the size of files
 Write = Callable[[Path], None]  # fills a local file
 Check = Callable[[Path], None]  # raises when the file is not as meant
 
@@ -64,6 +65,18 @@ def open_storage(folder: str) -> Storage:
     if "://" in folder and not folder.startswith("file://"):
         return RemoteFolder(folder)
     return LocalFolder(Path(folder.removeprefix("file://")))
+
+
+def file_system(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """Return the file system of an fsspec URL, and the path in it.
+
+    Raises: ConfigError for a protocol that is unknown, or whose package is not installed.
+    """
+    try:
+        fs, path = fsspec.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise ConfigError(f"{url}: cannot be opened ({error}); install what it needs, or name a local path") from None
+    return fs, str(path)
 
 
 class LocalFolder:
@@ -112,7 +125,7 @@ class RemoteFolder:
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
-        self._fs, self._root = fsspec.url_to_fs(self.url)
+        self._fs, self._root = file_system(self.url)
         self._fs.makedirs(self._root, exist_ok=True)
 
     def names(self) -> list[str]:
@@ -176,7 +189,7 @@ def publish(path: Path, write: Write, check: Check | None = None) -> None:
         fsync(path.parent)
     except BaseException as error:
         part.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and error.errno in _FULL:
             raise DiskFullError(path) from error
         raise
 
