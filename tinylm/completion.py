@@ -6,6 +6,7 @@ Must not know the extension: tinylm.engine is the only module that does, and re-
 from __future__ import annotations
 
 import itertools
+import operator
 import time
 from array import array
 from collections import deque
@@ -45,6 +46,18 @@ class Request:
     sample: int = 0
     tag: object = None
     log_probs: bool = False
+
+    def checked_sample(self) -> int:
+        """Return `sample`; DataError if it is no integer of 0..2**64 - 1."""
+        try:
+            sample = operator.index(self.sample)
+        except TypeError:
+            found = repr(self.sample)
+        else:
+            if 0 <= sample < 1 << 64:
+                return sample
+            found = str(sample) if sample.bit_length() <= 128 else f"{sample.bit_length()} bits"  # str has a limit
+        raise DataError(f"sample: found {found}; expected an integer of 0..2**64 - 1")
 
 
 @dataclass(frozen=True)
@@ -122,6 +135,15 @@ def token_array(tokens: Sequence[int]) -> array[int]:
         return array("q", iter(tokens))
     except (OverflowError, ValueError, TypeError):
         raise DataError("prompt: expected text or a flat list of token ids") from None
+
+
+def id_list(prompt: Sequence[int]) -> list[int]:
+    """Return the items of a prompt that is no text; DataError if it has none, such as a number."""
+    try:
+        return list(prompt)
+    except TypeError:
+        found = type(prompt).__name__
+        raise DataError(f"prompt: found {found}; expected text or a flat list of token ids") from None
 
 
 def byte_ids(text: str) -> list[int]:

@@ -116,9 +116,11 @@ class ModelConfig(Config):
 class GenerateOptions(Config):
     """How one prompt is continued. The text depends on these, the model, and the prompt alone."""
 
-    max_new_tokens: Annotated[int, Field(ge=0)] = Field(256, description="tokens at most; 0 answers with no text")
+    max_new_tokens: Annotated[int, Field(ge=0, lt=1 << 63)] = Field(
+        256, description="tokens at most; 0 answers with no text"
+    )
     temperature: Annotated[float, Field(ge=0, le=100)] = Field(0.8, description="0: greedy")
-    top_k: Annotated[int, Field(ge=0)] = Field(40, description="keep the k likeliest tokens; 0: off")
+    top_k: Annotated[int, Field(ge=0, lt=1 << 63)] = Field(40, description="keep the k likeliest tokens; 0: off")
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(0.95, description="keep the likeliest mass p; 1: off")
     min_p: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="drop tokens below p times the best; 0: off")
     repetition_penalty: Annotated[float, Field(gt=0, le=100)] = Field(1.0, description="1: off (CTRL, 1909.05858)")

@@ -9,12 +9,14 @@ from __future__ import annotations
 import codecs
 import itertools
 import json
+import math
 import os
+import threading
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -29,12 +31,13 @@ from tinylm.completion import (
     Score,
     byte_ids,
     finished_scores,
+    id_list,
     refusal_of,
     run_ahead,
     token_array,
 )
 from tinylm.config import GenerateOptions, ModelConfig
-from tinylm.errors import DataError, EngineError, FormatError
+from tinylm.errors import ConfigError, DataError, EngineError, FormatError
 from tinylm.machine import allowed_cpus, physical_cores
 from tinylm.machine import native as _native
 from tinylm.tokenizer import Tokenizer, load_tokenizer
@@ -107,6 +110,7 @@ class Engine:
     def __init__(self, model: _native.Model, native: _native.Engine, replicas: int, threads: int, slots: int) -> None:
         self._model, self._native = model, native
         self._has_text = False
+        self._lock = threading.Lock()  # of the next two
         self._tags: dict[int, object] = {}
         self._refused: list[Completion] = []
         self._refusals = itertools.count(-1, -1)  # tickets of requests that never reach the engine
@@ -129,21 +133,22 @@ class Engine:
     def info(self) -> EngineInfo:
         """Facts of this engine."""
         config = ModelConfig.model_validate(json.loads(self._model.config_json))
-        return EngineInfo(
-            isa=self._model.isa,
-            precision=self._model.precision,
-            replicas=self._setup[0],
-            threads_per_replica=self._setup[1],
-            max_batch=self._setup[2],
-            weights_bytes=self._model.weights_bytes,
-            kv_bytes=self._native.cache_bytes,
-            buffer_bytes=self._native.buffer_bytes,
-            context_length=config.context_length,
-            vocab_size=config.vocab_size,
-            model_digest=self._model.digest,
-            config=config,
-            provenance=json.loads(self._model.provenance_json),
-        )
+        with _translated(None):
+            return EngineInfo(
+                isa=self._model.isa,
+                precision=self._model.precision,
+                replicas=self._setup[0],
+                threads_per_replica=self._setup[1],
+                max_batch=self._setup[2],
+                weights_bytes=self._model.weights_bytes,
+                kv_bytes=self._native.cache_bytes,
+                buffer_bytes=self._native.buffer_bytes,
+                context_length=config.context_length,
+                vocab_size=config.vocab_size,
+                model_digest=self._model.digest,
+                config=config,
+                provenance=json.loads(self._model.provenance_json),
+            )
 
     def stats(self) -> EngineStats:
         """Return counters of the work done so far."""
@@ -163,8 +168,7 @@ class Engine:
     def encode(self, prompt: Prompt) -> list[int]:
         """Return the token ids that `prompt` starts a text with: BOS where the model wants it, then the prompt."""
         if not isinstance(prompt, str):
-            ids = list(prompt)
-            return ids or self._begin(ids)
+            return id_list(prompt) or self._begin([])
         ids = byte_ids(prompt) if self._model.tokenizer_kind == "bytes" else self.tokenizer.encode(prompt)
         return self._begin(ids) + ids
 
@@ -196,7 +200,7 @@ class Engine:
             decoder = codecs.getincrementaldecoder("utf-8")("replace")
             sent = 0
             while True:
-                for result in self._native.collect(channel=channel, timeout_s=_WAIT_S):
+                for result in self._results(channel, _WAIT_S):
                     if result.error:
                         raise DataError(result.error)
                     piece = result.text if result.partial else result.text[sent:]
@@ -209,7 +213,21 @@ class Engine:
 
     def score(self, texts: Iterable[str]) -> Iterator[Score]:
         """Yield what each text costs, in order; see `Score`. Windows of the context's length, without overlap."""
-        return self._scored(texts)
+        window, eos = self.info.context_length, self._model.eos_id
+        parts: deque[tuple[int, int]] = deque()  # bytes and windows of each text not yet yielded
+
+        def windows() -> Iterator[list[int]]:
+            for text in texts:
+                ids = [*self.encode(text), *([] if eos is None else [eos])]
+                starts = range(0, max(0, len(ids) - 1), window)
+                parts.append((len(text.encode()), len(starts)))
+                yield from (ids[at : at + window + 1] for at in starts)
+
+        costs: list[npt.NDArray[np.float32]] = []
+        for cost in self._pipeline(windows(), self._submit_ids, _cost):
+            costs.append(cost)
+            yield from finished_scores(parts, costs)
+        yield from finished_scores(parts, costs)
 
     def score_tokens(self, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
         """Return the log-probability of each token after the first, given all before it; float32 (T - 1)."""
@@ -217,7 +235,7 @@ class Engine:
 
         window = self.info.context_length
         pieces = [tokens[at : at + window + 1] for at in range(0, max(0, len(tokens) - 1), window)]
-        parts = list(self._pipeline(iter(pieces), self._submit_score, _cost))
+        parts = list(self._pipeline(iter(pieces), self._submit_ids, _cost))
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
     def logits(self, tokens: Sequence[int]) -> npt.NDArray[np.float32]:
@@ -225,32 +243,33 @@ class Engine:
 
         Raises: DataError if the tokens do not fit the model.
         """
-        with self._channel() as channel:
-            self._native.submit(token_array(tokens), task="logits", channel=channel)
-            results: list[_native.Result] = []
-            while not results:
-                results = self._native.collect(channel=channel, timeout_s=_WAIT_S)
-            if results[0].error:
-                raise DataError(results[0].error)
-            return results[0].take_logits().reshape(len(tokens), -1)
+        submit = partial(self._submit_ids, task="logits")
+        (result,) = self._pipeline(iter([tokens]), submit, lambda result, _: result)
+        if result.error:
+            raise DataError(result.error)
+        return result.take_logits().reshape(len(tokens), -1)
 
     def submit(self, request: Request) -> int:
         """Queue one request and return its ticket at once; `collect` brings the completion."""
         try:
-            ticket = self._submit(request, 0)
+            tokens = self._tokens(request.prompt)
+            with self._lock:  # held until the tag is stored: another thread may collect the text before
+                ticket = self._submit_tokens(tokens, request, 0)
+                self._tags[ticket] = request.tag
         except DataError as error:
             refusal = refusal_of(next(self._refusals), request, error)
-            self._refused.append(refusal)
+            with self._lock:
+                self._refused.append(refusal)
             return refusal.ticket
-        self._tags[ticket] = request.tag
         return ticket
 
     def collect(self, timeout_s: float = 0.0) -> list[Completion]:
         """Return submitted requests that have finished, in that order; waits for the first at most `timeout_s`."""
-        done, self._refused = self._refused, []
+        if math.isnan(timeout_s):
+            raise ConfigError("timeout_s: found nan; expected seconds")
+        done = self._taken([])
         while not done:
-            results = self._results(0, min(timeout_s, _WAIT_S))
-            done = [self._completion(result, self._tags.pop(result.ticket, None)) for result in results]
+            done = self._taken(self._results(0, min(timeout_s, _WAIT_S)))
             timeout_s -= _WAIT_S
             if timeout_s <= 0:
                 break
@@ -260,6 +279,12 @@ class Engine:
         """End a submitted request within one step; it completes as "cancelled"."""
         with _translated(None):
             self._native.cancel(ticket)
+
+    def _taken(self, results: list[_native.Result]) -> list[Completion]:
+        with self._lock:
+            refused, self._refused = self._refused, []
+            tags = [self._tags.pop(result.ticket, None) for result in results]
+        return refused + list(map(self._completion, results, tags))
 
     def _begin(self, ids: Sequence[int]) -> list[int]:
         bos = self._model.bos_id
@@ -272,14 +297,14 @@ class Engine:
         return self._submit_tokens(self._tokens(request.prompt), request, channel)
 
     def _submit_tokens(self, tokens: array[int], request: Request, channel: int, stream: bool = False) -> int:
-        options = request.options
-        trim = request.prompt == "" and self._model.tokenizer_kind != "bytes"
+        options, sample = request.options, request.checked_sample()
+        trim = isinstance(request.prompt, str) and not request.prompt and self._model.tokenizer_kind != "bytes"
         with _translated(None):
             self._give_text()
             return self._native.submit(
                 tokens,
                 **options.model_dump(exclude={"stop"}),
-                sample=request.sample,
+                sample=sample,
                 stop=[text.encode(errors="surrogatepass") for text in options.stop if text],
                 stream=stream,
                 log_probs=request.log_probs,
@@ -287,35 +312,16 @@ class Engine:
                 channel=channel,
             )
 
-    def _submit_score(self, tokens: Sequence[int], channel: int) -> int:
+    def _submit_ids(self, tokens: Sequence[int], channel: int, task: str = "score") -> int:
         with _translated(None):
-            return self._native.submit(token_array(tokens), task="score", channel=channel)
+            return self._native.submit(token_array(tokens), task=task, channel=channel)
 
     def _give_text(self) -> None:
-        if self._has_text:
-            return
-        if self._model.tokenizer_kind == "bytes":
-            self._native.set_token_bytes([bytes([byte]) for byte in range(_BYTE_VOCABULARY)])
-        else:
-            self._native.set_token_bytes(self.tokenizer.token_bytes())
-        self._has_text = True
-
-    def _scored(self, texts: Iterable[str]) -> Iterator[Score]:
-        window, eos = self.info.context_length, self._model.eos_id
-        parts: deque[tuple[int, int]] = deque()  # bytes and windows of each text not yet yielded
-
-        def windows() -> Iterator[list[int]]:
-            for text in texts:
-                ids = [*self.encode(text), *([] if eos is None else [eos])]
-                starts = range(0, max(0, len(ids) - 1), window)
-                parts.append((len(text.encode()), len(starts)))
-                yield from (ids[at : at + window + 1] for at in starts)
-
-        costs: list[npt.NDArray[np.float32]] = []
-        for cost in self._pipeline(windows(), self._submit_score, _cost):
-            costs.append(cost)
-            yield from finished_scores(parts, costs)
-        yield from finished_scores(parts, costs)
+        if not self._has_text:
+            is_bytes = self._model.tokenizer_kind == "bytes"
+            table = [bytes([byte]) for byte in range(_BYTE_VOCABULARY)] if is_bytes else self.tokenizer.token_bytes()
+            self._native.set_token_bytes(table)
+            self._has_text = True
 
     def _pipeline(
         self,
@@ -385,6 +391,8 @@ def _translated(path: str | Path | None) -> Iterator[None]:
         raise FormatError(f"model {path}: {error}") from None
     except _native.EngineError as error:
         raise EngineError(f"engine: {error}") from None
+    except OverflowError as error:
+        raise DataError(f"prompt: {error}") from None
     except OSError as error:
         raise DataError(f"model {path}: cannot be read ({error}); expected a TinyLM model file") from None
     except MemoryError:

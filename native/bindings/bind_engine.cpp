@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
@@ -67,7 +69,13 @@ const char* name_of(engine::Finish finish) {
   return "?";
 }
 
-// Token ids beyond 32 bits become -1, which every model answers as out of range.
+// Ids beyond 32 bits are in no vocabulary; the engine, whose ids have 32, could not name them in its answer.
+int32_t to_token(int64_t id) {
+  if (id < INT32_MIN || id > INT32_MAX)
+    throw std::overflow_error("token " + std::to_string(id) + " is outside the vocabulary");
+  return static_cast<int32_t>(id);
+}
+
 // No NumPy array here, nor in a result unless it holds logits: its import would cost a program of ours 13 MB and 0.1 s.
 std::vector<int32_t> to_tokens(const py::buffer& ids) {
   const py::buffer_info info = ids.request();
@@ -76,8 +84,7 @@ std::vector<int32_t> to_tokens(const py::buffer& ids) {
   }
   const auto* first = static_cast<const int64_t*>(info.ptr);
   std::vector<int32_t> tokens(static_cast<size_t>(info.size));
-  std::transform(first, first + info.size, tokens.begin(),
-                 [](int64_t id) { return id < 0 || id > INT32_MAX ? -1 : static_cast<int32_t>(id); });
+  std::transform(first, first + info.size, tokens.begin(), to_token);
   return tokens;
 }
 

@@ -40,7 +40,7 @@ def test_context_limits(engine: Engine, length: int, reason: str, made: int) -> 
     assert (done.error is not None) == (reason == "invalid_input")
 
 
-@pytest.mark.parametrize("prompt", [[5, 256], [-1], [2**31], [2**70], [[1], [2]], [1.5], "bad \ud800 text"])
+@pytest.mark.parametrize("prompt", [[5, 256], [-1], [2**31], [2**70], [[1], [2]], [1.5], None, 5, "bad \ud800 text"])
 def test_bad_prompts_fail_alone(engine: Engine, prompt: Any) -> None:
     done = list(engine.generate([[5, 6], prompt, [5, 6]], GREEDY))
     assert [completion.finish_reason for completion in done] == ["length", "invalid_input", "length"]
