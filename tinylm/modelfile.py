@@ -21,6 +21,7 @@ from safetensors import SafetensorError, TensorSpec, deserialize, serialize_file
 from tinylm.config import ModelConfig, Precision, parse
 from tinylm.errors import ConfigError, DataError, FormatError
 from tinylm.manifest import fsync
+from tinylm.outputs import cannot_write, check_output, safetensors_output
 from tinylm.weights import is_matrix, random_weights, unpack_bf16, weight_shapes
 
 __all__ = [
@@ -109,11 +110,13 @@ class ModelFile:
 
 
 def write_container(path: Path, header: ModelHeader, tensors: Mapping[str, Array], tokenizer: bytes) -> str:
-    """Write a model file whole or not at all; return its digest.
+    """Write a model file whole or not at all, making its folder where that is missing; return its digest.
 
     Args:    tensors: stored form: float32, bfloat16 bits as uint16, int8, or int4 nibbles as uint8.
-    Raises:  FormatError if a tensor does not fit the config; OSError if the disk refuses.
+    Raises:  FormatError if a tensor does not fit the config; DataError if `path` cannot be such a file; StageError
+             if the disk refuses.
     """
+    check_output(path)
     everything = {**tensors, "tokenizer": np.frombuffer(tokenizer, np.uint8)}
     everything = {name: np.ascontiguousarray(value) for name, value in everything.items()}
     metadata = header.metadata()
@@ -126,16 +129,25 @@ def write_container(path: Path, header: ModelHeader, tensors: Mapping[str, Array
         )
         for name, value in everything.items()
     }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _publish(path, specs, metadata)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    return metadata["sha256"]
+
+
+def _publish(path: Path, specs: dict[str, TensorSpec], metadata: dict[str, str]) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        serialize_file(specs, temporary, metadata=metadata)
+        with safetensors_output(temporary):
+            serialize_file(specs, temporary, metadata=metadata)
         _sort_metadata(temporary)
         fsync(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     fsync(path.parent)
-    return metadata["sha256"]
 
 
 def read_model(path: Path) -> ModelFile:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from tinylm.cli import app
 from tinylm.config import ModelConfig
 from tinylm.engine import _native, load_engine
-from tinylm.errors import FormatError
+from tinylm.errors import DataError, FormatError, StageError
 from tinylm.modelfile import random_weights, read_model, weight_shapes
 from tinylm.presets import PRESETS
 from tinylm.quantize import quantize_int4, quantize_int8, write_model
@@ -70,6 +75,73 @@ def test_round_trip(precision: str, tmp_path: Path) -> None:
 def test_same_weights_same_bytes(tmp_path: Path) -> None:
     assert _write(tmp_path / "a") == _write(tmp_path / "b")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
+
+
+@contextmanager
+def _largest_file(n_bytes: int) -> Iterator[None]:
+    """Let the system refuse every write beyond `n_bytes`, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o027])
+def test_the_mode_follows_the_umask(umask: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        _write(tmp_path / "m")
+        _write(tmp_path / "m")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "m").stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_a_missing_folder_is_made(tmp_path: Path) -> None:
+    assert _write(tmp_path / "new" / "deep" / "m") == _write(tmp_path / "m")
+
+
+def test_a_full_disk_is_one_named_error_and_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    content = _write(path)
+    with _largest_file(1000), pytest.raises(StageError, match=rf"{path}: cannot be written \(File too large\): free"):
+        _write(path)
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_place_that_takes_no_file_is_bad_input(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("a file")
+    for path, reason in (
+        (tmp_path / "file" / "m", "cannot be written"),
+        (tmp_path / ("n" * 300), "File name too long"),
+    ):
+        with pytest.raises(DataError, match=rf"{path}.*{reason}.*name an output in a folder"):
+            _write(path)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("kind", ["device or pipe", "link", "folder"])
+def test_only_a_regular_file_is_replaced(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "m"
+    makers = {"device or pipe": os.mkfifo, "link": lambda place: place.symlink_to("/dev/null"), "folder": Path.mkdir}
+    makers[kind](path)
+    before = path.lstat()
+    with pytest.raises(DataError, match=rf"{path}: is a {kind}; expected"):
+        _write(path)
+    assert (path.lstat().st_ino, path.lstat().st_mode) == (before.st_ino, before.st_mode)
+
+
+def test_init_says_in_one_line_why_it_cannot_write(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("a file")
+    os.mkfifo(tmp_path / "pipe")
+    for out in (tmp_path / "file" / "m.safetensors", tmp_path / "pipe"):
+        result = CliRunner().invoke(app, ["init", "--preset", "llama-8m", "--out", str(out)], prog_name="tinylm")
+        assert result.exit_code == 2
+        assert str(out) in result.stderr
+        assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -26,10 +26,12 @@ def init(
 ) -> None:
     """Write a model of random weights, for speed tests."""
     from tinylm.modelfile import random_weights
+    from tinylm.outputs import check_output
     from tinylm.presets import preset as find_preset
     from tinylm.quantize import write_model
 
     out = Output(json_output)
+    check_output(out_file)
     config = find_preset(preset)
     provenance = {"name": preset, "weights": "random", "seed": seed}
     weights = random_weights(config, seed)

@@ -13,10 +13,11 @@ from tinylm.config import ModelConfig
 from tinylm.errors import ConfigError, DataError
 from tinylm.interop.checkpoint import Checkpoint
 from tinylm.interop.gguf_export import check_gguf, write_gguf
-from tinylm.interop.hf_export import check_hf, write_hf
+from tinylm.interop.hf_export import check_hf, is_hf_export, write_hf
 from tinylm.interop.llama2c_export import check_llama2c, write_llama2c
 from tinylm.interop.onnx_export import check_onnx, write_onnx
 from tinylm.modelfile import read_model
+from tinylm.outputs import cannot_write, check_output
 from tinylm.presets import PRESETS
 from tinylm.tokenizer import Tokenizer, load_tokenizer
 
@@ -95,15 +96,23 @@ def export_model(path: Path, target: str, out: Path, *, dtype: str | None = None
     """Write the model file at `path` in another tool's format.
 
     Args:    target: a key of TARGETS.  out: the folder (hf) or file to write.  dtype: how weights are stored there.
-    Raises:  DataError before any work if the format cannot hold the model; ConfigError for a wrong setting.
+    Raises:  DataError before any work if the format cannot hold the model, or if `out` is the model itself, no
+             regular file, or a folder with other files than an earlier export's; ConfigError for a wrong setting;
+             StageError if the disk refuses.
     """
     if target not in TARGETS:
         check_export(target, next(iter(PRESETS.values())))
-    return export_checkpoint(Checkpoint.of(read_model(path)), target, out, dtype=dtype)
+    _check_place(target, out, path)
+    return export_checkpoint(Checkpoint.of(read_model(path)), target, out, dtype=dtype, source=path)
 
 
-def export_checkpoint(checkpoint: Checkpoint, target: str, out: Path, *, dtype: str | None = None) -> ExportSummary:
-    """Write a model in memory in another tool's format; arguments and errors as `export_model`."""
+def export_checkpoint(
+    checkpoint: Checkpoint, target: str, out: Path, *, dtype: str | None = None, source: Path | None = None
+) -> ExportSummary:
+    """Write a model in memory in another tool's format; errors and other arguments as `export_model`.
+
+    Args: source: the file that the model was read from, which no file of the export may replace.
+    """
     if checkpoint.tokenizer_kind == "bytes":
         raise DataError("export: the model has no tokenizer (random weights for speed tests); other tools need one")
     tokenizer = load_tokenizer(checkpoint.tokenizer).with_specials(checkpoint.bos_id, checkpoint.eos_id)
@@ -112,16 +121,41 @@ def export_checkpoint(checkpoint: Checkpoint, target: str, out: Path, *, dtype: 
     dtype = dtype or kind.dtypes[0]
     if dtype not in kind.dtypes:
         raise ConfigError(f"dtype: {target} is written as {', '.join(kind.dtypes)}; found {dtype!r}")
-    if kind.is_folder and out.is_file():
-        raise DataError(f"{out}: is a file; {target} writes a folder")
-    if not kind.is_folder and out.is_dir():
-        raise DataError(f"{out}: is a folder; {target} writes a file, name one")
-    files = _publish(out, kind, lambda place: kind.write(checkpoint, place, dtype))
+    inputs = [source] if source else []
+    _check_place(target, out, *inputs)
+    try:
+        files = _publish(out, kind, lambda place: kind.write(checkpoint, place, dtype), inputs)
+    except OSError as error:
+        raise cannot_write(out, error) from None
     total_bytes = sum(path.stat().st_size for path in files)
     return ExportSummary(target, out, dtype, tuple(path.name for path in files), total_bytes, tuple(notes))
 
 
-def _publish(out: Path, kind: Target, write: Callable[[Path], None]) -> list[Path]:
+def _check_place(target: str, out: Path, *inputs: Path) -> None:
+    """Raise DataError if the export must not be written to `out`: that would destroy what is there."""
+    if not TARGETS[target].is_folder:
+        if out.is_dir():
+            raise DataError(f"{out}: is a folder; {target} writes a file, name one")
+        check_output(out, *inputs)
+    elif out.exists():
+        _check_folder(target, out)
+
+
+def _check_folder(target: str, out: Path) -> None:
+    if not out.is_dir():
+        raise DataError(f"{out}: is a file; {target} writes a folder, name another output")
+    try:
+        ours = not any(out.iterdir()) or is_hf_export(out)
+    except OSError as error:
+        raise cannot_write(out, error) from None
+    if not ours:
+        raise DataError(
+            f"{out}: holds files that no {target} export wrote; expected a new or empty folder, or an earlier export: "
+            "name another folder or empty this one"
+        )
+
+
+def _publish(out: Path, kind: Target, write: Callable[[Path], None], inputs: list[Path]) -> list[Path]:
     """Write in a temporary folder beside `out`, then move every file to its place."""
     folder = out if kind.is_folder else out.parent
     folder.mkdir(parents=True, exist_ok=True)
@@ -129,6 +163,9 @@ def _publish(out: Path, kind: Target, write: Callable[[Path], None]) -> list[Pat
     temporary.mkdir()
     try:
         write(temporary if kind.is_folder else temporary / out.name)
-        return [path.replace(folder / path.name) for path in sorted(temporary.iterdir())]
+        files = sorted(temporary.iterdir())
+        for path in files:  # llama2c and onnx put a tokenizer beside `out`
+            check_output(folder / path.name, *inputs)
+        return [path.replace(folder / path.name) for path in files]
     finally:
         shutil.rmtree(temporary)

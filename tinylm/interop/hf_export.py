@@ -15,11 +15,17 @@ from tinylm.backends.transformers_settings import settings_for
 from tinylm.config import ModelConfig
 from tinylm.interop.checkpoint import Checkpoint
 from tinylm.interop.tokenizer_json import check_writable, sentencepiece_json, with_bos_template
+from tinylm.outputs import safetensors_output
 from tinylm.tokenizer import Tokenizer, load_tokenizer
 
-__all__ = ["DTYPES", "check_hf", "write_hf"]
+__all__ = ["DTYPES", "check_hf", "is_hf_export", "write_hf"]
 
 DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+_FILES = {
+    "README.md", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer.model",
+    "tokenizer_config.json",
+}  # fmt: skip
+_CARD_MARK = "Made with TinyLM and exported for `transformers`"
 
 
 def check_hf(config: ModelConfig, tokenizer: Tokenizer | None) -> list[str]:
@@ -34,6 +40,14 @@ def check_hf(config: ModelConfig, tokenizer: Tokenizer | None) -> list[str]:
     return notes
 
 
+def is_hf_export(folder: Path) -> bool:
+    """Return whether `folder` holds an earlier export: our model card, and no file but those an export writes."""
+    if not {path.name for path in folder.iterdir()} <= _FILES:
+        return False
+    card = folder / "README.md"
+    return card.is_file() and _CARD_MARK.encode() in card.read_bytes()
+
+
 def write_hf(checkpoint: Checkpoint, folder: Path, dtype: str) -> None:
     """Write the folder's files into `folder`, which exists."""
     config = checkpoint.config
@@ -42,11 +56,10 @@ def write_hf(checkpoint: Checkpoint, folder: Path, dtype: str) -> None:
     settings = settings_for(config, checkpoint.bos_id, checkpoint.eos_id)
     settings["dtype"] = str(DTYPES[dtype]).removeprefix("torch.")
     tensors = to_theirs(layout, config, checkpoint.weights)
-    save_file(
-        {name: to_tensor(rows).to(DTYPES[dtype]) for name, rows in tensors.items()},
-        folder / "model.safetensors",
-        metadata={"format": "pt"},
-    )
+    path = folder / "model.safetensors"
+    with safetensors_output(path):
+        theirs = {name: to_tensor(rows).to(DTYPES[dtype]) for name, rows in tensors.items()}
+        save_file(theirs, path, metadata={"format": "pt"})
     _write_json(folder / "config.json", settings)
     ends = {"bos_token_id": checkpoint.bos_id, "eos_token_id": checkpoint.eos_id, "pad_token_id": checkpoint.eos_id}
     _write_json(folder / "generation_config.json", {key: value for key, value in ends.items() if value is not None})
@@ -105,7 +118,7 @@ tags: [tinylm]
 
 # A small story model
 
-Made with TinyLM and exported for `transformers`; no custom code is needed.
+{_CARD_MARK}; no custom code is needed.
 
 ```python
 from transformers import AutoModelForCausalLM, AutoTokenizer

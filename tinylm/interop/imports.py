@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from tinylm.config import Precision
 from tinylm.errors import DataError
 from tinylm.interop.checkpoint import Checkpoint
 from tinylm.interop.llama2c import read_llama2c
+from tinylm.outputs import check_output
 from tinylm.quantize import ModelSummary
 
 __all__ = ["import_model", "read_checkpoint"]
@@ -26,9 +29,26 @@ def import_model(
     Args:    source: a Hugging Face folder or hub name (owner/name), a .gguf file, or a llama2.c .bin file.
              tokenizer: its tokenizer, where that does not lie beside it.
              lora: a PEFT folder whose adapter is merged into the weights first.
-    Raises:  DataError if something is missing or does not fit TinyLM; FormatError if a file is damaged.
+    Raises:  DataError if something is missing or does not fit TinyLM, or if `out` is one of the files to read or no
+             regular file; FormatError if a file is damaged; StageError if the disk refuses.
     """
+    check_output(out)
+    check_output(out, *_files_read(out, [place for place in (Path(source), tokenizer, lora) if place]))
     return read_checkpoint(source, tokenizer, lora).save(out, precision)
+
+
+def _files_read(out: Path, places: list[Path]) -> list[Path]:
+    """Return `places`, and `out` too where it is a file of a folder among them that no earlier import put there."""
+    in_folder = any(place.is_dir() and out.parent.exists() and place.samefile(out.parent) for place in places)
+    return [*places, out] if in_folder and not _is_model_file(out) else places
+
+
+def _is_model_file(path: Path) -> bool:
+    try:
+        metadata = safe_open(path, framework="numpy").metadata() or {}  # type: ignore[no-untyped-call]
+    except (SafetensorError, OSError, ValueError):
+        return False
+    return bool(metadata.get("format") == "tinylm")
 
 
 def read_checkpoint(source: str | Path, tokenizer: Path | None = None, lora: Path | None = None) -> Checkpoint:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tinylm.errors import FormatError
 from tinylm.manifest import fsync, sha256_file
+from tinylm.outputs import safetensors_output
 
 __all__ = [
     "Position",
@@ -49,7 +50,8 @@ def save(folder: Path, position: Position, tensors: dict[str, Tensor], keep: int
     building = folder / f".{final.name}.partial"
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir()
-    save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, building / _TENSORS)
+    with safetensors_output(building / _TENSORS):
+        save_file({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}, building / _TENSORS)
     write_json(building / _STATE, asdict(position) | {"sha256": sha256_file(building / _TENSORS)})
     for path in (building / _TENSORS, building):
         fsync(path)

@@ -22,6 +22,7 @@ from tinylm.corpus.pairs import minimal_pairs
 from tinylm.corpus.tokens import TokenShard
 from tinylm.errors import ConfigError, DataError, StageError
 from tinylm.model import GPT, initialise
+from tinylm.outputs import safetensors_output
 from tinylm.progress import ProgressReporter, Task
 from tinylm.scoring import Evaluation
 from tinylm.tokenizer import Tokenizer, load_tokenizer
@@ -314,7 +315,9 @@ class _Run:
             _copy_into(self.model, self.average)
             merge_low_rank(self.model)
             weights = {name: weight.detach().float().cpu() for name, weight in self.model.named_parameters()}
-            save_file(weights, self.out_dir / "model.safetensors")
+            path = self.out_dir / "model.safetensors"
+            with safetensors_output(path):
+                save_file(weights, path)
             checkpoint.write_json(self.out_dir / "config.json", self.shape.model_dump(mode="json"))
             shutil.copyfile(tokenizer_path, self.out_dir / "tokenizer.model")
             with progress.task("evaluation", None):
