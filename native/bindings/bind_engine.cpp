@@ -1,6 +1,8 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -26,7 +28,7 @@ using engine::Result;
 
 constexpr int64_t kMaxWaitNs = int64_t{3600} * 1000000000;
 
-// The engine, or nothing once closed; destruction joins threads, so it runs without the GIL.
+// The engine, or nothing once closed; destruction joins threads, so it runs without the GIL. A forked child has no use for it.
 class Handle {
  public:
   Handle(const Model& model, int64_t replicas, int64_t threads_per_replica, int64_t max_batch) {
@@ -38,16 +40,24 @@ class Handle {
   Handle& operator=(const Handle&) = delete;
 
   std::shared_ptr<engine::Engine> get() const {
+    if (forked()) throw engine::EngineError("the engine belongs to the process that loaded it; load one in this process");
     if (!engine_) throw engine::EngineError("the engine is closed");
     return engine_;
   }
   void close() {
     std::shared_ptr<engine::Engine> last = std::move(engine_);
+    if (forked()) {  // its threads live in the parent alone, so there is nobody to join: the memory goes with this process
+      new std::shared_ptr<engine::Engine>(std::move(last));
+      return;
+    }
     const py::gil_scoped_release release;
     last.reset();
   }
 
  private:
+  bool forked() const { return getpid() != owner_; }
+
+  const pid_t owner_ = getpid();
   std::shared_ptr<engine::Engine> engine_;
 };
 

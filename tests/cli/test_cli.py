@@ -107,6 +107,7 @@ def test_what_cannot_end_well_is_not_begun(model: Path) -> None:
     assert "--page" in refused(*command, "--out", "out.jsonl", "--page", "page.html")
     assert "--page" in refused(*command, "--out", "out", "--page", ".")
     assert "--training" in refused(*command, "--out", "out", "--training", "prompts.txt")
+    assert "auto, " in refused(*command, "--out", "out", "--isa", "foo")
     assert "foo://" in refused(*command, "--out", "foo://x/y")
     assert "foo://" in refused(*command[:-4], "--prompts", "foo://x/y.txt", "--out", "out")
     assert not list(Path("out").iterdir())

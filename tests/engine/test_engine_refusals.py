@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -128,3 +130,25 @@ def test_an_engine_closed_meanwhile_says_so(engine: Engine, use: str, at: str) -
     _hook(engine, at, before=engine.close)
     with pytest.raises(EngineError, match="engine: the engine is closed"):
         USES[use](engine)
+
+
+@pytest.mark.parametrize("use", ["generate", "close", "nothing"])
+def test_a_forked_child_does_not_wait_for_threads_it_does_not_have(use: str, build_model: Any) -> None:
+    code = (
+        "import os, sys\n"
+        "from tinylm.engine import GenerateOptions, load_engine\n"
+        "engine = load_engine(sys.argv[1], replicas=1)\n"
+        "if child := os.fork():\n"
+        "    ended = os.waitpid(child, 0)[1]\n"
+        "    assert len(list(engine.generate([[5]], GenerateOptions(max_new_tokens=1)))) == 1\n"
+        "    sys.exit(os.waitstatus_to_exitcode(ended))\n"
+        "if sys.argv[2] == 'generate':\n"
+        "    try:\n"
+        "        list(engine.generate([[5]]))\n"
+        "    except Exception as error:\n"
+        "        sys.exit(0 if 'load one in this process' in str(error) else 3)\n"
+        "if sys.argv[2] == 'close':\n"
+        "    engine.close()\n"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code, str(build_model("int8", vocab_size=256)), use]
+    assert subprocess.run(command, timeout=60, check=False).returncode == 0

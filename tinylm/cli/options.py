@@ -109,7 +109,17 @@ def sampling_options(command: Command) -> Command:
 
 def engine_options(command: Command) -> Command:
     """Show the parameter `engine: EngineSetup` of `command` as one flag per field."""
-    return _spread(command, "engine", ENGINE, "Engine", lambda given: EngineSetup(**given))
+    return _spread(command, "engine", ENGINE, "Engine", _engine_setup)
+
+
+def _engine_setup(given: dict[str, Any]) -> EngineSetup:
+    setup = EngineSetup(**given)
+    if setup.isa != "auto":
+        from tinylm.machine import available_isas
+
+        if setup.isa not in (known := available_isas()):
+            raise ConfigError(f"--isa: found {setup.isa!r}; this build and machine have auto, {', '.join(known)}")
+    return setup
 
 
 def job_options(command: Command) -> Command:
