@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from tinylm.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 __all__ = ["NGRAM_FACTOR", "Config", "GenerateOptions", "ModelConfig", "Precision", "parse"]
 
@@ -43,14 +46,26 @@ def parse(kind: type[ConfigT], values: dict[str, Any], source: str = "settings")
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        lines = []
-        for problem in error.errors():
-            field = ".".join(str(part) for part in problem["loc"]) or kind.__name__
-            if problem["type"] == "extra_forbidden":
-                lines.append(f"{field}: unknown key; known keys: {', '.join(sorted(kind.model_fields))}")
-            else:
-                lines.append(f"{field}: {problem['msg']}; found {problem.get('input')!r}")
+        lines = [_told(kind, problem) for problem in error.errors()]
         raise ConfigError(f"{source}: " + "; ".join(lines)) from None
+
+
+def _told(kind: type[BaseModel], problem: ErrorDetails) -> str:
+    field = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"{field}: unknown key; known keys: {', '.join(_keys_at(kind, problem['loc'][:-1]))}"
+    if not field:  # of several settings together, which the message names
+        return problem["msg"].removeprefix("Value error, ")
+    return f"{field}: {problem['msg']}; found {problem.get('input')!r}"
+
+
+def _keys_at(kind: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    """Return the keys of the settings at `place` in `kind`, or of those around it where these are none themselves."""
+    for part in place:
+        field = kind.model_fields.get(str(part))
+        kinds = (field.annotation, *get_args(field.annotation)) if field else ()
+        kind = next((each for each in kinds if isinstance(each, type) and issubclass(each, BaseModel)), kind)
+    return sorted(kind.model_fields)
 
 
 class ModelConfig(Config):

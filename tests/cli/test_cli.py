@@ -113,6 +113,23 @@ def test_what_cannot_end_well_is_not_begun(model: Path) -> None:
     assert not list(Path("out").iterdir())
 
 
+def test_counts_are_of_stories_and_messages_of_what_was_asked(model: Path) -> None:
+    Path("bad.jsonl").write_text('{"prompt": 1}\n{"prompt": 2}\n')
+    command = ("generate", "--model", model, "--max-new-tokens", 4)
+    told = run(*command, "--prompts", "bad.jsonl", "--out", "bad")
+    assert (told.exit_code, told.stdout.split(" rows")[0]) == (2, "0 stories of 2")
+    assert "no other row is there" in told.stderr
+    Path("prompts.txt").write_text("One day\n")
+    for expected in ("tokens/s", "all were there before"):
+        assert expected in run(*command, "--prompts", "prompts.txt", "--out", "out").stdout
+    assert "GenerateJob" not in refused(*command, "--out", "none")
+    assert "warmup" in refused("run", "--set", "train.nope=1")
+    for word in ("verify", "gc"):
+        assert "missing" in refused("artifacts", word, "--artifacts", "missing")
+    nothing = run("compare", "--model", model, "--prompt", "word " * 200, "--backend", "native")
+    assert nothing.exit_code == 1
+
+
 def test_generate_answers_every_row(model: Path) -> None:
     Path("prompts.txt").write_text("One day\nThe cat\n")
     command = ("generate", "--model", model, "--prompts", "prompts.txt", "--max-new-tokens", 4)

@@ -28,6 +28,12 @@ def _store_with(stage: str | None, artifacts: Path) -> Store:
     return store
 
 
+def _check_folder(artifacts: Path) -> None:
+    """Raise ConfigError if there is no store: what was never looked at must not seem whole, or clean."""
+    if not artifacts.is_dir():
+        raise ConfigError(f"--artifacts: found no folder {artifacts}; check the path")
+
+
 @group.command("ls")
 def list_artifacts(
     stage: Annotated[str | None, typer.Argument(help="Only this stage.")] = None,
@@ -69,7 +75,9 @@ def verify_artifacts(
 ) -> None:
     """Read every byte and compare it with the manifests; exit code 1 when something is damaged."""
     out = Output(json_output)
-    result = _store_with(stage, artifacts).verify(stage)
+    store = _store_with(stage, artifacts)
+    _check_folder(artifacts)
+    result = store.verify(stage)
     damaged = [problem for problem in result.values() if problem]
     for name, problem in result.items():
         out.line(f"{'damaged' if problem else 'whole  '}  {name}")
@@ -87,6 +95,7 @@ def collect_garbage(
 ) -> None:
     """Remove old artifacts and what killed processes left behind, unfinished training included."""
     out = Output(json_output)
+    _check_folder(artifacts)
     removed = open_store(artifacts).gc(keep, dry_run=dry_run)
     for path in removed:
         out.line(f"{'would remove' if dry_run else 'removed'} {path}")

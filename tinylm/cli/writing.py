@@ -10,7 +10,7 @@ import typer
 
 from tinylm.cli.base import ArtifactsDir, Json, ModelPath, Output, find_model, open_store
 from tinylm.cli.options import EngineSetup, Precision, engine_options, job_options, sampling_options
-from tinylm.errors import ConfigError, DataError
+from tinylm.errors import ConfigError, DataError, StageError
 
 if TYPE_CHECKING:
     from tinylm.config import GenerateOptions
@@ -159,10 +159,13 @@ def _run_job(fields: dict[str, Any], out: Output) -> JobSummary:
     from tinylm.stories import GenerateJob, generate_file
 
     summary = generate_file(parse(GenerateJob, fields, "generate"), terminal_progress())
-    out.line(
-        f"{summary.answers:,} stories of {summary.rows:,} rows in {summary.output}: {summary.output_tokens:,} tokens, "
-        f"{summary.seconds_s:.1f} s, {summary.tokens_per_s:,.0f} tokens/s, slots {summary.occupancy:.0%} full"
+    stories = summary.answers - summary.finish_reasons.get("invalid_input", 0)
+    work = (
+        f"{summary.output_tokens:,} tokens, {summary.seconds_s:.1f} s, {summary.tokens_per_s:,.0f} tokens/s, "
+        f"slots {summary.occupancy:.0%} full"
     )
+    done = "all were there before" if summary.reused_rows == summary.rows else work
+    out.line(f"{stories:,} stories of {summary.rows:,} rows in {summary.output}: {done}")
     out.line("ended by  " + ", ".join(f"{reason} {count:,}" for reason, count in summary.finish_reasons.items()))
     return summary
 
@@ -204,6 +207,8 @@ def compare(
         if row.error:
             out.line(f"{row.backend} did not run: {row.error}")
     out.result({"prompt": prompt, "backends": [row.as_dict() for row in rows]})
+    if all(row.error for row in rows):
+        raise StageError(f"compare: no backend ran; {rows[0].backend}: {rows[0].error}")
 
 
 def add_to(app: typer.Typer) -> None:

@@ -133,9 +133,12 @@ class JobSummary(RangeSummary):
         if not self.bad_rows:
             return None
         rest = "" if self.bad_rows == 1 else f" ({self.bad_rows} bad rows in all)"
+        others = (
+            "no other row is there" if self.bad_rows == self.rows else f"every other row of {self.rows} was answered"
+        )
         return (
             f"{self.first_bad_place}: {self.first_bad}{rest}; "
-            f"every other row of {self.rows} was answered, the bad ones are marked invalid_input in {self.output}"
+            f"{others}, the bad ones are marked invalid_input in {self.output}"
         )
 
     @property

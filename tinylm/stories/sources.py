@@ -156,7 +156,7 @@ def _source(path: str, wanted: str) -> Source:
     kind = wanted if wanted != "auto" else _KINDS.get(suffixes[-1] if suffixes else "", "")
     if not kind:
         known = ", ".join([*_KINDS, *sorted(_PACKED)])
-        raise ConfigError(f"prompts: {path} has no suffix of {known}; rename it or set input_format")
+        raise ConfigError(f"prompts: {path} has no suffix of {known}; rename it or give --input-format (input_format)")
     return Source(path, kind, packing)
 
 
@@ -226,7 +226,9 @@ def _refuse_missing(source: Source, columns: list[str] | None, needed: Collectio
     for name in needed:
         if columns is not None and name not in columns:
             found = ", ".join(repr(column[:50]) for column in columns[:20])
-            raise DataError(f"prompts: {source.path} has no column {name!r}; found {found}. Name another by `columns`")
+            raise DataError(
+                f"prompts: {source.path} has no column {name!r}; found {found}. Name it: --column {name}=COLUMN"
+            )
 
 
 def _refuse_utf16(source: Source, head: bytes) -> None:
