@@ -397,6 +397,20 @@ def test_a_damaged_identity_is_told(body: bytes, tmp_path: Path) -> None:
     assert generate_file(job.model_copy(update={"overwrite": True}), engine=FakeEngine()).rows == 20
 
 
+@pytest.mark.parametrize(
+    "change", [{"job": 5}, {"summary": {"rows": "x"}}, {"files": [5]}, {"files": [{"name": "part-00000.parquet"}]}]
+)
+def test_a_damaged_manifest_finishes_nothing(change: dict[str, Any], tmp_path: Path) -> None:
+    job = job_for(tmp_path, rows=20)
+    generate_file(job, engine=FakeEngine())
+    wanted, path = digests(Path(job.output)), Path(job.output) / "_manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ConfigError, match="is not a job's output"):
+        generate_file(job, engine=FakeEngine())
+    generate_file(job.model_copy(update={"overwrite": True}), engine=FakeEngine())
+    assert digests(Path(job.output)) == wanted
+
+
 def test_prompts_are_not_replaced_by_their_answers(tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("Once\n")
@@ -409,8 +423,8 @@ def test_prompts_are_not_replaced_by_their_answers(tmp_path: Path) -> None:
 def test_what_a_killed_run_left_of_a_single_file_is_removed(tmp_path: Path) -> None:
     job = job_for(tmp_path, "stories.jsonl", rows=20)
     Path(job.output).parent.mkdir()
-    for name in (".stories.jsonl.tmp-12-ab", ".stories.jsonl.manifest.json.tmp-12-ab", ".others.jsonl.tmp-12-ab"):
+    for name in (".stories.jsonl.tmp-12-ab", ".stories.jsonl.manifest.json.tmp-12-ab", ".stories.jsonl.csv.tmp-1-a"):
         (tmp_path / "out" / name).write_text("half")
     generate_file(job, engine=FakeEngine())
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == [".others.jsonl.tmp-12-ab", "stories.jsonl", "stories.jsonl.manifest.json"]
+    assert names == [".stories.jsonl.csv.tmp-1-a", "stories.jsonl", "stories.jsonl.manifest.json"]

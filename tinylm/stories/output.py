@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from tinylm.config import Config
 from tinylm.errors import ConfigError
 from tinylm.stories.job import RangeSummary, describe_difference
 from tinylm.stories.openai_batch import answer_line
@@ -22,6 +23,7 @@ from tinylm.stories.plan import (
     manifest,
     read_object,
     shard_folder,
+    sidecar,
     single_format,
     write_text,
 )
@@ -34,9 +36,12 @@ __all__ = ["committed_summary", "discard_work", "iter_answers", "publish_output"
 _BATCH_ROWS = 4096
 
 
-def sidecar(output: str) -> str:
-    """Return the manifest's path of a single .jsonl, .csv or .txt output; a Parquet file carries its own."""
-    return f"{output}.manifest.json"
+class _Listed(Config):
+    """A file as a manifest lists it; a single output file has no name there."""
+
+    name: str | None = None
+    size_bytes: int
+    sha256: str
 
 
 def committed_summary(plan: JobPlan) -> RangeSummary | None:
@@ -181,11 +186,13 @@ def _recorded(storage: Storage, name: str) -> dict[str, Any] | None:
 
 def _manifest_body(storage: Storage, name: str) -> dict[str, Any] | None:
     body = read_object(storage, name)
-    if body is None or not isinstance(body.get("job"), dict) or not isinstance(body.get("files"), list):
-        return None
     try:
-        RangeSummary.model_validate(body.get("summary"))
-    except ValueError:
+        if body is None or not isinstance(body["job"], dict):
+            return None
+        RangeSummary.model_validate(body["summary"])
+        for each in body["files"]:
+            _Listed.model_validate(each)
+    except (KeyError, TypeError, ValueError):
         return None
     return body
 

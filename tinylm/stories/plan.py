@@ -33,6 +33,7 @@ __all__ = [
     "prepare_output",
     "read_object",
     "shard_folder",
+    "sidecar",
     "single_format",
 ]
 
@@ -103,6 +104,11 @@ def single_format(output: str) -> str | None:
     return _SINGLE.get(PurePosixPath(output).suffix.lower())
 
 
+def sidecar(output: str) -> str:
+    """Return the manifest's path of a single .jsonl, .csv or .txt output; a Parquet file carries its own."""
+    return f"{output}.manifest.json"
+
+
 def shard_folder(output: str) -> str:
     """Return the folder that takes the shards: the output itself, or a hidden one beside a single file."""
     if single_format(output) is None:
@@ -128,9 +134,8 @@ def _sweep_beside(output: str) -> None:
     """Remove what a killed run left of a single output file."""
     if single_format(output) is None or "://" in output:
         return
-    path = Path(output)
-    for left in path.parent.glob(f".{glob.escape(path.name)}*{TEMPORARY}*"):
-        if left.is_file():
+    for path in (Path(output), Path(sidecar(output))):  # by their whole names: `x.jsonl.csv` may be another job's
+        for left in path.parent.glob(f".{glob.escape(path.name)}{TEMPORARY}*"):
             left.unlink(missing_ok=True)
 
 
