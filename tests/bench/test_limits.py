@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tinylm.bench.limits import MachineLimits, measure_limits, store_limits, stored_limits
+from tinylm.bench.machine import cache_bytes
 from tinylm.bench.models import lookup_bytes, macs_of_work, weights_bytes
 from tinylm.presets import PRESETS
 from tinylm.weights import random_weights
@@ -55,3 +56,16 @@ def test_every_matrix_is_multiplied_once_for_a_token() -> None:
     one = macs_of_work(config, positions=1, logits=1)
     assert one == sum(array.size for array in matrices) == weights_bytes(config, "int8")
     assert macs_of_work(config, positions=200, logits=1) == 200 * one - 199 * config.vocab_size * config.d_model
+
+
+def test_cache_sizes_are_those_of_one_core_as_the_kernel_tells_them(tmp_path: Path) -> None:
+    """An AMD server: 1 MB of second level each, 32 MB of third level shared; core 1 tells nothing."""
+    for index, (level, size) in enumerate([("1", "32K"), ("1", "32K"), ("2", "1024K"), ("3", "32768K")]):
+        folder = tmp_path / "cpu0" / "cache" / f"index{index}"
+        folder.mkdir(parents=True)
+        (folder / "level").write_text(f"{level}\n")
+        (folder / "size").write_text(f"{size}\n")
+    assert cache_bytes(0, 2, tmp_path) == 2**20
+    assert cache_bytes(0, 3, tmp_path) == 2**25
+    assert cache_bytes(0, 4, tmp_path) is None
+    assert cache_bytes(1, 2, tmp_path) is None

@@ -12,7 +12,7 @@ from typing import Any
 import cpuinfo
 import psutil
 
-__all__ = ["machine_facts", "machine_key"]
+__all__ = ["cache_bytes", "machine_facts", "machine_key"]
 
 _ISA_FLAGS = ("avx2", "fma", "f16c", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "asimddp", "i8mm", "bf16")
 
@@ -31,14 +31,26 @@ def machine_facts() -> dict[str, Any]:
         "usable_cores": len(usable),
         "quota_cores": _quota_cores(),
         "isa_flags": [name for name in _ISA_FLAGS if name in flags or name.replace("_", "") in flags],
-        "l2_bytes": cpu.get("l2_cache_size"),
-        "l3_bytes": cpu.get("l3_cache_size"),
+        "l2_bytes": cache_bytes(usable[0], 2),
+        "l3_bytes": cache_bytes(usable[0], 3),
         "memory_bytes": psutil.virtual_memory().total,
         "governor": _first_line(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
         "virtual": "hypervisor" in flags,
         "kernel": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
     }
+
+
+def cache_bytes(core: int, level: int, root: Path = Path("/sys/devices/system/cpu")) -> int | None:
+    """Return the bytes of the cache of this level that a core uses, alone or with others; None where unknown.
+
+    py-cpuinfo would give an AMD chip's second level as its third, and the sum of all cores' as its second.
+    """
+    for index in sorted((root / f"cpu{core}" / "cache").glob("index*")):
+        size = _first_line(index / "size") or ""
+        if _first_line(index / "level") == str(level) and size.endswith("K"):
+            return int(size[:-1]) * 1024
+    return None
 
 
 def machine_key() -> str:
