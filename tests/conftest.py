@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,3 +26,22 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"no test data at {SHARED_DATA}: tests on real text need the shared data folder")
     return SHARED_DATA
+
+
+LargestFile = Callable[[int], AbstractContextManager[None]]
+
+
+@pytest.fixture
+def largest_file() -> LargestFile:
+    """Return what makes the system refuse every write beyond so many bytes of a file, as a full disk does."""
+
+    @contextmanager
+    def limit(n_bytes: int) -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limit

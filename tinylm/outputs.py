@@ -45,7 +45,8 @@ def cannot_write(path: Path, error: OSError) -> TinyLMError:
 
     Returns: DataError where another path mends it; StageError for a full or failing disk.
     """
-    reason = error.strerror or str(error)
+    # NumPy tells a write that was cut short by its count of bytes alone, without the system's reason.
+    reason = error.strerror or "only a part of it was taken"
     if error.errno in _WRONG_PLACE:
         return DataError(f"{path}: cannot be written ({reason}): name an output in a folder that you may write to")
     return StageError(f"{path}: cannot be written ({reason}): free space, or name an output on another disk")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 from pathlib import Path
@@ -298,14 +299,26 @@ def test_a_failed_export_leaves_nothing(
 ) -> None:
     def fail(*args: object) -> None:
         del args
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("tinylm.interop.llama2c_export.tokenizer_bin", fail)
-    with pytest.raises(StageError, match=r"model\.bin: cannot be written \(no space"):
+    with pytest.raises(StageError, match=r"model\.bin: cannot be written \(No space"):
         export_checkpoint(
             make_checkpoint(tiny("llama-8m"), sentencepiece_model), "llama2c", tmp_path / "out" / "model.bin"
         )
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("target", ["gguf", "llama2c", "onnx"])
+def test_a_full_disk_is_told_in_our_words(
+    target: str, sentencepiece_model: bytes, tmp_path: Path, largest_file: Any
+) -> None:
+    pytest.importorskip(target if target != "llama2c" else "numpy", reason="the file is built with this package")
+    checkpoint = make_checkpoint(tiny("llama-8m"), sentencepiece_model)
+    told = r"model: cannot be written \((File too large|only a part of it was taken)\): free space, or name"
+    with largest_file(200_000), pytest.raises(StageError, match=told):
+        export_checkpoint(checkpoint, target, tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
 
 
 def snapshot(folder: Path) -> dict[Path, bytes]:

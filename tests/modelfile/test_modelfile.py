@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,17 +75,6 @@ def test_same_weights_same_bytes(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
 
 
-@contextmanager
-def _largest_file(n_bytes: int) -> Iterator[None]:
-    """Let the system refuse every write beyond `n_bytes`, as a full disk does."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize("umask", [0o022, 0o027])
 def test_the_mode_follows_the_umask(umask: int, tmp_path: Path) -> None:
     before = os.umask(umask)
@@ -103,10 +90,10 @@ def test_a_missing_folder_is_made(tmp_path: Path) -> None:
     assert _write(tmp_path / "new" / "deep" / "m") == _write(tmp_path / "m")
 
 
-def test_a_full_disk_is_one_named_error_and_leaves_what_was_there(tmp_path: Path) -> None:
+def test_a_full_disk_is_one_named_error_and_leaves_what_was_there(tmp_path: Path, largest_file: Any) -> None:
     path = tmp_path / "m"
     content = _write(path)
-    with _largest_file(1000), pytest.raises(StageError, match=rf"{path}: cannot be written \(File too large\): free"):
+    with largest_file(1000), pytest.raises(StageError, match=rf"{path}: cannot be written \(File too large\): free"):
         _write(path)
     assert path.read_bytes() == content
     assert list(tmp_path.iterdir()) == [path]
