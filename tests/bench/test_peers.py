@@ -6,6 +6,7 @@ import importlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -52,10 +53,18 @@ def measure(monkeypatch: pytest.MonkeyPatch) -> Callable[[Iterator[Any]], None]:
     return answer_with
 
 
+def make_environment(folder: Path) -> Path:
+    """Return a virtual environment as far as a comparison looks at it before an engine is started."""
+    python = folder / "env" / "bin" / "python"
+    python.parent.mkdir(parents=True, exist_ok=True)
+    python.touch()
+    return folder / "env"
+
+
 def compare(folder: Path, rounds: int, **options: Any) -> dict[str, Any]:
     return peers.run_peers(
         folder / "models",
-        folder / "env",
+        make_environment(folder),
         folder / "run",
         NullProgress(),
         presets=[PRESET],
@@ -85,7 +94,14 @@ def test_the_command_says_what_a_stopped_comparison_leaves(
 
     def stopped(whole: int, *more: str) -> tuple[str, str]:
         measure(iter([ANSWER] * len(measured) * whole + [KeyboardInterrupt()]))
-        folders = ["--reports", str(tmp_path), "--work", str(tmp_path / "models"), "--env", str(tmp_path / "env")]
+        folders = [
+            "--reports",
+            str(tmp_path),
+            "--work",
+            str(tmp_path / "models"),
+            "--env",
+            str(make_environment(tmp_path)),
+        ]
         done = CliRunner().invoke(app, ["bench", "peers", "--preset", PRESET, *folders, *more])
         assert done.exit_code == 130
         return done.stdout, done.stderr
@@ -275,6 +291,22 @@ def test_an_engine_that_is_missing_is_a_row_with_the_reason(measure: Callable[..
     cells = read_run(tmp_path / "run").cells
     assert [cell["error"] for cell in cells if cell["backend"] == "llama.cpp"] == ["not installed"]
     assert {cell["tokens_per_s"] for cell in cells if cell["status"] == "ok"} == {400.0}
+
+
+@pytest.mark.parametrize(
+    ("preset", "environment", "told"), [(PRESET, "nodir", "env: no .*nodir.*make bench-peers"), ("nope", "env", "nope")]
+)
+def test_settings_are_checked_before_any_conversion(
+    preset: str, environment: str, told: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    make_environment(tmp_path)
+    monkeypatch.setattr(peers, "_prepare", lambda *_: pytest.fail("converts"))
+    folders = ["--reports", tmp_path / "reports", "--work", tmp_path / "models", "--env", tmp_path / environment]
+    wanted = ["bench", "peers", "--preset", PRESET, "--preset", preset, *map(str, folders)]
+    done = CliRunner().invoke(app, wanted)
+    assert done.exit_code == 2
+    assert re.search(told, done.stderr)
+    assert [path.name for path in tmp_path.iterdir()] == ["env"]
 
 
 def test_engines_get_whole_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

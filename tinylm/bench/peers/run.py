@@ -26,7 +26,7 @@ from tinylm.bench.peers.models import make_sources
 from tinylm.bench.peers.resume import identity, kept_run, one_at_a_time
 from tinylm.bench.peers.workloads import WORKLOADS, Workload
 from tinylm.bench.store import Row, Run, write_run
-from tinylm.errors import StageError
+from tinylm.errors import ConfigError, StageError
 from tinylm.presets import preset
 from tinylm.progress import ProgressReporter
 
@@ -65,10 +65,12 @@ def run_peers(
           out_dir: a new folder, or one that `stopped_run` found: then its rounds are kept, and the others follow.
           measure_limits: measures the machine, once per round; the highest rates are the limits of all rounds.
     Returns: run_id, cells, and for each engine that is missing somewhere the reason.
-    Raises: StageError if not even TinyLM's own engine ran, another comparison runs with `work_dir`, `out_dir` holds one
-            of other settings, or program or packages changed; DataError if what `out_dir` holds is damaged.
+    Raises: ConfigError for an unknown preset, or where `peers_env` is no virtual environment; StageError if not even
+            TinyLM's own engine ran, another comparison runs with `work_dir`, `out_dir` holds one of other settings, or
+            program or packages changed; DataError if what `out_dir` holds is damaged.
     """
     work_dir, peers_env = work_dir.absolute(), peers_env.absolute()  # engines run in folders of their own
+    _check_settings(peers_env, presets)
     with one_at_a_time(work_dir), _gone_if_empty(out_dir):
         identify = partial(identity, peers_env, presets, rounds, seed, workloads)
         shared = identify()
@@ -81,18 +83,36 @@ def run_peers(
             problem = problems.get((case.engine.name, case.preset))
             return {"error": problem} if problem else _measure(case, work_dir, peers_env)
 
-        def write(rows: Sequence[Row]) -> None:
-            if identify() != shared:
-                raise StageError("peers: the program or the peers' packages changed during a round, which is not kept")
-            write_run(out_dir, facts, rows, {}, {})
-
         plans = [_plan(presets, workloads, repeat) for repeat in range(rounds)]
+        write = partial(_write, out_dir, facts, identify)
         rows = _run_rounds(_in_order(plans, seed), cells, facts, write, measure, measure_limits, progress)
+    _check_own(rows)
+    missing = {f"{engine} {name}": reason for (engine, name), reason in problems.items()}
+    return {"run_id": facts["run_id"], "cells": len(rows), "missing": missing}
+
+
+def _check_settings(peers_env: Path, presets: Sequence[str]) -> None:
+    """Raise ConfigError for what would else be noticed after minutes of conversion."""
+    for name in presets:
+        preset(name)
+    python = peers_env / "bin" / "python"
+    if not python.exists():
+        raise ConfigError(f"env: no {python}; expected the peers' virtual environment: `make bench-peers` makes one")
+
+
+def _check_own(rows: Sequence[Row]) -> None:
     own = [row for row in rows if row["backend"] == "tinylm"]
     if not any(row["status"] == "ok" for row in own):
         raise StageError(f"peers: the native engine did not run: {own[0]['error']}")
-    missing = {f"{engine} {name}": reason for (engine, name), reason in problems.items()}
-    return {"run_id": facts["run_id"], "cells": len(rows), "missing": missing}
+
+
+def _write(
+    out_dir: Path, facts: Mapping[str, Any], identify: Callable[[], Mapping[str, Any]], rows: Sequence[Row]
+) -> None:
+    """Write the tables; raise StageError if what all rounds must share is no longer what `facts` say."""
+    if any(facts[name] != value for name, value in identify().items()):
+        raise StageError("peers: the program or the peers' packages changed during a round, which is not kept")
+    write_run(out_dir, facts, rows, {}, {})
 
 
 @contextmanager
