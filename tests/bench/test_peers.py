@@ -5,21 +5,15 @@ from __future__ import annotations
 import importlib
 import io
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from tinylm.bench import bulk, worker
 from tinylm.bench.limits import measure_limits
 from tinylm.bench.models import macs_of_work
 from tinylm.bench.peers import resume
@@ -255,35 +249,6 @@ def test_one_comparison_runs_at_a_time(measure: Callable[..., None], tmp_path: P
         compare(tmp_path, rounds=1)
 
 
-def test_an_adapter_ends_with_what_started_it(tmp_path: Path) -> None:
-    """However that ends: what a killed comparison left would be measured with the next one's first cells."""
-    adapter = tmp_path / "adapter.py"
-    adapter.write_text(
-        "import os, sys, time\n"
-        f"sys.path.insert(0, {str(Path(peers.__file__).parent / 'adapters')!r})\n"
-        "from harness import end_with_parent\n"
-        "end_with_parent(os.getppid())\n"
-        "print(os.getpid(), flush=True)\n"
-        "time.sleep(60)\n"
-    )
-    parent = f"import subprocess, sys; subprocess.run([sys.executable, {str(adapter)!r}])"
-    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as started:
-        assert started.stdout
-        child = psutil.Process(int(started.stdout.readline()))
-        started.kill()
-    child.wait(timeout=10)
-
-
-@pytest.mark.parametrize("module", [bulk, worker])
-def test_what_measures_ends_with_what_started_it(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    parents: list[int] = []
-    monkeypatch.setattr(module, "end_with_parent", parents.append)
-    monkeypatch.setattr("sys.stdin", io.StringIO("{}"))
-    with pytest.raises(ValidationError):
-        module.main()
-    assert parents == [os.getppid()]
-
-
 def test_an_engine_that_is_missing_is_a_row_with_the_reason(measure: Callable[..., None], tmp_path: Path) -> None:
     measure(iter(lambda: ANSWER, None))
     told = compare(tmp_path, rounds=1)
@@ -331,6 +296,13 @@ def test_half_a_conversion_is_not_a_model(tmp_path: Path) -> None:
     assert (tmp_path / "fake-int8" / "model").is_file()
 
 
+def test_an_engine_that_is_not_installed_is_named(tmp_path: Path) -> None:
+    engine = Engine("fake", "Fake", "run_fake.py", "fake-int8", ("fake",))
+    assert convert(engine, tmp_path, tmp_path) == (
+        f"conversion: no {tmp_path / 'fake'}; the engine is not installed in the peers' environment"
+    )
+
+
 def test_no_figure_without_our_own_engine(
     measure: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -374,7 +346,7 @@ def test_one_stream_is_one_prompt_after_another(
     harness = importlib.import_module("harness")
     parents: list[tuple[int, int]] = []  # not in truth: this process is pytest's
     monkeypatch.setattr(harness, "end_with_parent", lambda pid: parents.append((pid, len(calls))))
-    job = {"prompts": [[1, 2], [3, 4], [5, 6]], "new_tokens": 50, "warmup_prompts": 2, "bulk": bulk}
+    job = {"prompts": [[1, 2], [3, 4], [5, 6]], "new_tokens": 50, "warmup_prompts": 2, "bulk": bulk, "parent_pid": 4711}
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(job)))
     calls: list[tuple[list[list[int]], int]] = []
 
@@ -386,6 +358,6 @@ def test_one_stream_is_one_prompt_after_another(
     first = ([[2, 1]], 1)
     at_once = [([[2, 1], [4, 3]], 16), ([[1, 2], [3, 4], [5, 6]], 50)]
     in_turn = [([[2, 1]], 16), ([[4, 3]], 16), ([[1, 2]], 50), ([[3, 4]], 50), ([[5, 6]], 50)]
-    assert parents == [(os.getppid(), 1)]
+    assert parents == [(4711, 1)]
     assert calls == [first, *(at_once if bulk else in_turn)]
     assert json.loads(capsys.readouterr().out)["tokens"] == 150

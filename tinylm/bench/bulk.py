@@ -82,7 +82,7 @@ def run_bulk(cells: Sequence[BulkCell], progress: ProgressReporter) -> Iterator[
     """
     with progress.task("bulk", total=len(cells), unit="jobs") as task:
         for place, cell in enumerate(cells, 1):
-            command = [sys.executable, "-m", "tinylm.bench.bulk"]
+            command = [sys.executable, "-m", "tinylm.bench.bulk", str(os.getpid())]
             done = subprocess.run(command, input=cell.model_dump_json(), capture_output=True, text=True, check=False)
             if done.returncode:
                 said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
@@ -178,7 +178,7 @@ def _sum(turns: Sequence[_Turn]) -> _Turn:
 
 def main() -> None:
     """Read a cell, measure it, write its figures as the last line of standard output."""
-    end_with_parent(os.getppid())
+    end_with_parent(int(sys.argv[1]))
     figures = measure_cell(BulkCell.model_validate_json(sys.stdin.read()))
     sys.stdout.write(figures.model_dump_json() + "\n")
 

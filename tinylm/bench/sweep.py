@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -195,7 +196,7 @@ def run_worker(job: CellJob) -> Result:
     limit_s = job.sweep.warmup_s + max(job.sweep.max_duration_s, job.window_s or 0) + _GRACE_S
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "tinylm.bench.worker"],
+            [sys.executable, "-m", "tinylm.bench.worker", str(os.getpid())],
             input=job.model_dump_json(),
             capture_output=True,
             text=True,

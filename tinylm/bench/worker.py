@@ -146,7 +146,7 @@ def _result(job: CellJob, recording: Recording, activity: Activity, slots: int) 
 
 def main() -> None:
     """Read a job, run it, write the result as the last line of standard output."""
-    end_with_parent(os.getppid())
+    end_with_parent(int(sys.argv[1]))
     job = CellJob.model_validate_json(sys.stdin.read())
     sys.stdout.write(json.dumps(run_job(job)) + "\n")
 

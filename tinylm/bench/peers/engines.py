@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,19 +111,15 @@ def convert(engine: Engine, folder: Path, peers_bin: Path) -> str | None:
         return None
     if not engine.command:
         return f"{engine.model}: this model cannot be written in the engine's format"
+    program = peers_bin / engine.command[0]
+    if not program.exists():
+        return f"conversion: no {program}; the engine is not installed in the peers' environment"
     # Converters write to a name of its own: what a failed or killed one leaves is never taken for a model.
     partial = folder / f"partial-{engine.model}"
     shutil.rmtree(partial, ignore_errors=True)
     arguments = [partial.name if part == engine.model else part for part in engine.command[1:]]
     try:
-        done = subprocess.run(
-            [str(peers_bin / engine.command[0]), *arguments],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=_CONVERSION_LIMIT_S,
-            check=False,
-        )
+        done = _run([str(program), *arguments], folder)
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"conversion: {error}"
     if done.returncode == 0 and partial.exists():
@@ -129,3 +127,15 @@ def convert(engine: Engine, folder: Path, peers_bin: Path) -> str | None:
         return None
     lines = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
     return f"conversion ended with code {done.returncode}: {lines[-1]}"
+
+
+def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a converter, which the system ends with this process."""
+    return subprocess.run(
+        [sys.executable, str(_ADAPTERS / "harness.py"), str(os.getpid()), *command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=_CONVERSION_LIMIT_S,
+        check=False,
+    )

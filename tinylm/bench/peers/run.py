@@ -208,6 +208,7 @@ def _measure(case: _Case, work_dir: Path, peers_env: Path) -> dict[str, Any]:
         "new_tokens": workload.new_tokens,
         "warmup_prompts": min(workload.prompts, 32),
         "import_from": str(_ROOT),
+        "parent_pid": os.getpid(),
     }
     python = sys.executable if case.engine.own else str((peers_env / "bin" / "python").absolute())
     command = [python, str(case.engine.script)]

@@ -23,9 +23,8 @@ def serve(load: Callable[[dict[str, Any]], Generate]) -> None:
     """Load the engine, make one token, warm up, then time the workload.
 
     The job: model (path), threads, prompts (token ids), new_tokens, bulk (all prompts at once, else one after another),
-    warmup_prompts (how many to warm up with).
+    warmup_prompts (how many to warm up with), parent_pid (of the process that gave it).
     """
-    parent_pid = os.getppid()
     job = json.loads(sys.stdin.read())
     begin_s = time.monotonic()
     generate = load(job)
@@ -35,7 +34,7 @@ def serve(load: Callable[[dict[str, Any]], Generate]) -> None:
     others = [prompt[::-1] for prompt in prompts[: job["warmup_prompts"]]]
     generate(others[:1], 1)
     first_token_s = time.monotonic()
-    end_with_parent(parent_pid)  # not before: it takes milliseconds of what is measured
+    end_with_parent(job["parent_pid"])  # not before: it takes milliseconds of what is measured
     batches, warm_up = ([part] if job["bulk"] else [[prompt] for prompt in part] for part in (prompts, others))
     for batch in warm_up:
         generate(batch, min(job["new_tokens"], 16))
@@ -56,7 +55,7 @@ def serve(load: Callable[[dict[str, Any]], Generate]) -> None:
 def end_with_parent(parent_pid: int) -> None:
     """Have the system end this process with its parent: what a killed run leaves would spoil the figures of the next.
 
-    Args: parent_pid: os.getppid() at the start, for a parent that ended since.
+    Args: parent_pid: the parent's own os.getpid(), for a parent that ended before this was asked for.
     """
     import ctypes
 
@@ -68,3 +67,8 @@ def end_with_parent(parent_pid: int) -> None:
 def _peak_rss_bytes() -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+
+if __name__ == "__main__":  # harness.py PARENT_PID PROGRAM ARGUMENT...: run a program that knows nothing of this
+    end_with_parent(int(sys.argv[1]))
+    os.execv(sys.argv[2], sys.argv[2:])
