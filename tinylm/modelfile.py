@@ -113,8 +113,8 @@ def write_container(path: Path, header: ModelHeader, tensors: Mapping[str, Array
     """Write a model file whole or not at all, making its folder where that is missing; return its digest.
 
     Args:    tensors: stored form: float32, bfloat16 bits as uint16, int8, or int4 nibbles as uint8.
-    Raises:  FormatError if a tensor does not fit the config; DataError if `path` cannot be such a file; StageError
-             if the disk refuses.
+    Raises:  FormatError for what reading would refuse: a tensor that does not fit the config, a token id beyond the
+             vocabulary; DataError if `path` cannot be such a file; StageError if the disk refuses.
     """
     check_output(path)
     everything = {**tensors, "tokenizer": np.frombuffer(tokenizer, np.uint8)}
@@ -123,6 +123,7 @@ def write_container(path: Path, header: ModelHeader, tensors: Mapping[str, Array
     _check_tensors(path, header.config, everything)
     metadata["sum64"] = f"{_sum64(metadata, everything):016x}"
     metadata["sha256"] = _sha256(metadata, everything)
+    _parse_header(path, metadata)
     specs = {
         name: TensorSpec(
             dtype=_NAMES[value.dtype.str], shape=value.shape, data_ptr=value.ctypes.data, data_len=value.nbytes

@@ -75,6 +75,14 @@ def test_same_weights_same_bytes(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b"]
 
 
+@pytest.mark.parametrize(("field", "bos_id", "eos_id"), [("bos_id", 40, None), ("bos_id", -1, 0), ("eos_id", 39, 40)])
+def test_what_reading_refuses_is_not_written(field: str, bos_id: int, eos_id: int | None, tmp_path: Path) -> None:
+    weights = random_weights(CONFIG, 1)
+    with pytest.raises(FormatError, match=f"m: {field} is '(40|-1)', expected a token id below 40 or nothing"):
+        write_model(tmp_path / "m", CONFIG, weights, b"", "bytes", bos_id, eos_id, "int8", {})
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("umask", [0o022, 0o027])
 def test_the_mode_follows_the_umask(umask: int, tmp_path: Path) -> None:
     before = os.umask(umask)
