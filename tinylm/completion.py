@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from tinylm.config import GenerateOptions, ModelConfig
-from tinylm.errors import DataError
+from tinylm.errors import DataError, EngineError
 
 if TYPE_CHECKING:  # imported where scores are made: a program that only writes saves 13 MB and 0.1 s
     import numpy as np
@@ -52,12 +52,10 @@ class Request:
         try:
             sample = operator.index(self.sample)
         except TypeError:
-            found = repr(self.sample)
-        else:
-            if 0 <= sample < 1 << 64:
-                return sample
-            found = str(sample) if sample.bit_length() <= 128 else f"{sample.bit_length()} bits"  # str has a limit
-        raise DataError(f"sample: found {found}; expected an integer of 0..2**64 - 1")
+            sample = -1
+        if 0 <= sample < 1 << 64:
+            return sample
+        raise DataError(f"sample: found {_shown(self.sample)}; expected an integer of 0..2**64 - 1")
 
 
 @dataclass(frozen=True)
@@ -127,6 +125,22 @@ class EngineStats:
     head_ns: int
     sampling_ns: int
     rest_ns: int
+
+
+def _shown(value: object) -> str:
+    is_huge = isinstance(value, int) and value.bit_length() > 128  # of the largest, Python makes no text
+    return f"{value.bit_length()} bits" if is_huge else repr(value)  # type: ignore[attr-defined]
+
+
+def check_setup(**settings: int | None) -> None:
+    """Raise EngineError for a setting that is no integer of 64 bits; of those, the engine says itself what it takes."""
+    for name, value in settings.items():
+        try:
+            fits = value is None or operator.index(value).bit_length() < 64
+        except TypeError:
+            fits = False
+        if not fits:
+            raise EngineError(f"engine: {name} is {_shown(value)}, expected an integer of at most four digits")
 
 
 def token_array(tokens: Sequence[int]) -> array[int]:

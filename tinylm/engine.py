@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from tinylm.completion import (
@@ -30,6 +29,7 @@ from tinylm.completion import (
     Request,
     Score,
     byte_ids,
+    check_setup,
     finished_scores,
     id_list,
     refusal_of,
@@ -89,6 +89,7 @@ def load_engine(
              isa: instruction set, one of `available_isas()`, or "auto" for the fastest.
     Raises:  DataError if the file cannot be read, FormatError if it is damaged, EngineError for an impossible setup.
     """
+    check_setup(replicas=replicas, threads_per_replica=threads_per_replica, max_batch=max_batch)
     threads = threads_per_replica if threads_per_replica is not None else 1
     count = replicas if replicas is not None else max(1, physical_cores() // max(threads, 1))
     with _translated(path):
@@ -120,9 +121,7 @@ class Engine:
     def __enter__(self) -> Engine:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -278,7 +277,7 @@ class Engine:
     def cancel(self, ticket: int) -> None:
         """End a submitted request within one step; it completes as "cancelled"."""
         with _translated(None):
-            self._native.cancel(ticket)
+            self._native.cancel(ticket if abs(ticket) < 1 << 63 else 0)  # nobody has 0, as nobody has what it replaces
 
     def _taken(self, results: list[_native.Result]) -> list[Completion]:
         with self._lock:

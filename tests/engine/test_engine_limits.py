@@ -144,7 +144,7 @@ def test_cancel(build_model: Any) -> None:
     with load_engine(build_model("int8", context_length=4096), replicas=1, max_batch=2) as engine:
         tickets = [engine.submit(Request([5, i], long, tag=i)) for i in range(6)]
         time.sleep(0.02)
-        for ticket in [tickets[0], tickets[5], tickets[0], 999]:
+        for ticket in [tickets[0], tickets[5], tickets[0], 999, 2**63, -(2**63), 2**70]:
             engine.cancel(ticket)
         cancelled: dict[object, str] = {}
         deadline = time.monotonic() + 10

@@ -76,6 +76,24 @@ def test_bad_samples_fail_alone(engine: Engine, sample: Any) -> None:
     assert (refused.ticket, refused.tag, refused.finish_reason) == (ticket, "bad", "invalid_input")
 
 
+@pytest.mark.parametrize("field", ["replicas", "threads_per_replica", "max_batch"])
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        (0, "0"),
+        (2**63 - 1, "9223372036854775807"),
+        (-(2**63), "-9.*"),
+        (2**70, "1180591.*"),
+        (1.5, "1.5"),
+        (1 << 20_000, "20001 bits"),
+    ],
+    ids=["none", "63 bits", "64 bits", "71 bits", "float", "huge"],
+)
+def test_an_impossible_setup_is_named(field: str, value: Any, found: str, build_model: Any) -> None:
+    with pytest.raises(EngineError, match=f"^engine: {field} is {found}, expected "):
+        load_engine(build_model("int8"), **{field: value})
+
+
 def test_arrays_are_prompts(engine: Engine) -> None:
     listed, made = engine.generate([[5, 6, 7], np.array([5, 6, 7])], GREEDY)  # type: ignore[list-item]
     assert made.token_ids == listed.token_ids
