@@ -387,6 +387,26 @@ def test_a_strangers_folder_is_not_exported_over(name: str, sentencepiece_model:
     assert snapshot(tmp_path) == {tmp_path / name: b"{}"}
 
 
+@pytest.mark.parametrize(("target", "beside"), [("llama2c", "tokenizer.bin"), ("onnx", "tokenizer.json")])
+def test_another_tokenizer_beside_the_output_stays(
+    target: str, beside: str, sentencepiece_model: bytes, tmp_path: Path
+) -> None:
+    if target == "onnx":
+        pytest.importorskip("onnx", reason="the graph is built with onnx")
+    first, second = (make_checkpoint(tiny("llama-8m"), sentencepiece_model, seed) for seed in (1, 2))
+    export_checkpoint(first, target, tmp_path / "first")
+    export_checkpoint(second, target, tmp_path / "second")
+    export_checkpoint(second, target, tmp_path / "first")
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+    (tmp_path / beside).write_text("a stranger's")
+    before = snapshot(tmp_path)
+    with pytest.raises(DataError, match=f"{beside}: is not this model's tokenizer"):
+        export_checkpoint(first, target, tmp_path / "first")
+    with pytest.raises(DataError, match=f"{beside}: is what {target} calls the tokenizer's file"):
+        export_checkpoint(first, target, tmp_path / beside)
+    assert snapshot(tmp_path) == before
+
+
 def test_an_import_does_not_replace_what_it_reads(sentencepiece_model: bytes, tmp_path: Path) -> None:
     folder, llama2c = tmp_path / "hf", tmp_path / "model.bin"
     checkpoint = make_checkpoint(tiny("llama-8m"), sentencepiece_model)

@@ -48,14 +48,15 @@ class Target:
     check: Callable[[ModelConfig, Tokenizer | None], list[str]]
     write: Callable[[Checkpoint, Path, str], None]  # into the folder, or to the file's path, given
     dtypes: tuple[str, ...]  # the first is the default
-    is_folder: bool
+    is_folder: bool = False
+    beside: str = ""  # the tokenizer's file, where it is put beside the model's
 
 
 TARGETS = {
     "hf": Target(check_hf, write_hf, ("f32", "f16", "bf16"), is_folder=True),
-    "gguf": Target(check_gguf, write_gguf, ("f16", "q8_0", "q4_0", "f32"), is_folder=False),
-    "llama2c": Target(check_llama2c, write_llama2c, ("f32",), is_folder=False),
-    "onnx": Target(check_onnx, write_onnx, ("f32",), is_folder=False),
+    "gguf": Target(check_gguf, write_gguf, ("f16", "q8_0", "q4_0", "f32")),
+    "llama2c": Target(check_llama2c, write_llama2c, ("f32",), beside="tokenizer.bin"),
+    "onnx": Target(check_onnx, write_onnx, ("f32",), beside="tokenizer.json"),
 }
 
 
@@ -97,8 +98,8 @@ def export_model(path: Path, target: str, out: Path, *, dtype: str | None = None
 
     Args:    target: a key of TARGETS.  out: the folder (hf) or file to write.  dtype: how weights are stored there.
     Raises:  DataError before any work if the format cannot hold the model, or if `out` is the model itself, no
-             regular file, or a folder with other files than an earlier export's; ConfigError for a wrong setting;
-             StageError if the disk refuses.
+             regular file, or a folder with other files than an earlier export's, or if beside it lies the tokenizer
+             of another model; ConfigError for a wrong setting; StageError if the disk refuses.
     """
     if target not in TARGETS:
         check_export(target, next(iter(PRESETS.values())))
@@ -136,6 +137,8 @@ def _check_place(target: str, out: Path, *inputs: Path) -> None:
     if not TARGETS[target].is_folder:
         if out.is_dir():
             raise DataError(f"{out}: is a folder; {target} writes a file, name one")
+        if out.name == TARGETS[target].beside:
+            raise DataError(f"{out}: is what {target} calls the tokenizer's file; name the model's otherwise")
         check_output(out, *inputs)
     elif out.exists():
         _check_folder(target, out)
@@ -155,6 +158,15 @@ def _check_folder(target: str, out: Path) -> None:
         )
 
 
+def _check_beside(made: Path, place: Path) -> None:
+    """Raise DataError if `place` holds another tokenizer than `made`: other models in the folder may need it."""
+    if place.exists() and place.read_bytes() != made.read_bytes():
+        raise DataError(
+            f"{place}: is not this model's tokenizer; expected none, or one that is equal: name an output in a new "
+            "folder, or remove that file"
+        )
+
+
 def _publish(out: Path, kind: Target, write: Callable[[Path], None], inputs: list[Path]) -> list[Path]:
     """Write in a temporary folder beside `out`, then move every file to its place."""
     folder = out if kind.is_folder else out.parent
@@ -164,8 +176,10 @@ def _publish(out: Path, kind: Target, write: Callable[[Path], None], inputs: lis
     try:
         write(temporary if kind.is_folder else temporary / out.name)
         files = sorted(temporary.iterdir())
-        for path in files:  # llama2c and onnx put a tokenizer beside `out`
+        for path in files:
             check_output(folder / path.name, *inputs)
+            if path.name == kind.beside:
+                _check_beside(path, folder / path.name)
         return [path.replace(folder / path.name) for path in files]
     finally:
         shutil.rmtree(temporary)
