@@ -219,7 +219,7 @@ def _metadata(path: Path, content: bytes) -> dict[str, str]:
     if len(content) < 10 or length > min(MAX_HEADER_BYTES, len(content) - 8):
         raise FormatError(
             f"model {path}: header of {length:,} bytes in a file of {len(content):,}; "
-            "the file is truncated or not a TinyLM model"
+            "the file is truncated, or of another tool: try `tinylm import`"
         )
     try:
         parsed = json.loads(content[8 : 8 + length].decode(), object_pairs_hook=_unique)

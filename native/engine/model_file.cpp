@@ -29,7 +29,7 @@ std::string read_text(const ByteSource& source) {
   for (int i = 7; i >= 0; --i) length = length << 8 | prefix[i];
   if (length < 2 || length > kMaxHeaderBytes || length > source.size() - sizeof(prefix))
     throw FormatError("header of " + std::to_string(length) + " bytes in a file of " + std::to_string(source.size()) +
-                      "; the file is truncated or not a TinyLM model");
+                      "; the file is truncated, or of another tool: try `tinylm import`");
   std::string text(length, '\0');
   source.read(sizeof(prefix), text.data(), text.size());
   if (text.front() != '{') throw FormatError("header does not start with '{'; not a TinyLM model");

@@ -83,6 +83,12 @@ def test_what_reading_refuses_is_not_written(field: str, bos_id: int, eos_id: in
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("other", ["llama2c", "gguf"])
+def test_another_tool_s_file_is_told_how_to_come_in(other: str, tmp_path: Path) -> None:
+    start = struct.pack("<7i", 288, 768, 6, 6, 6, 32000, 256) if other == "llama2c" else b"GGUF" + bytes([3, *[0] * 20])
+    _both_refuse(tmp_path / "model", start + bytes(5000), "another tool: try `tinylm import`")
+
+
 @pytest.mark.parametrize("umask", [0o022, 0o027])
 def test_the_mode_follows_the_umask(umask: int, tmp_path: Path) -> None:
     before = os.umask(umask)
