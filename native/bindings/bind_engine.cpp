@@ -135,6 +135,34 @@ py::dict stats_of(const Handle& handle) {
   return values;
 }
 
+int64_t submit(const Handle& handle, const py::buffer& tokens, const std::string& task, int64_t max_new_tokens,
+               float temperature, int64_t top_k, float top_p, float min_p, float repetition_penalty, uint64_t seed,
+               uint64_t sample, std::vector<std::string> stop, bool ignore_eos, bool stream, bool log_probs,
+               bool trim_space, int64_t channel) {
+  auto request = std::make_shared<Request>();
+  request->channel = channel;
+  request->task = task_named(task);
+  request->tokens = to_tokens(tokens);
+  request->max_new_tokens = max_new_tokens;
+  request->sampling = {temperature, top_k, top_p, min_p, repetition_penalty, seed, sample};
+  request->stop = std::move(stop);
+  request->ignore_eos = ignore_eos;
+  request->stream = stream;
+  request->log_probs = log_probs;
+  request->trim_space = trim_space;
+  const auto target = handle.get();
+  const py::gil_scoped_release release;
+  return target->submit(std::move(request));
+}
+
+std::vector<Result> collect(const Handle& handle, int64_t channel, double timeout_s) {
+  const double wanted_ns = std::isnan(timeout_s) ? 0.0 : timeout_s * 1e9;
+  const int64_t wait_ns = static_cast<int64_t>(std::clamp(wanted_ns, 0.0, static_cast<double>(kMaxWaitNs)));
+  const auto target = handle.get();
+  const py::gil_scoped_release release;
+  return target->collect(channel, wait_ns);
+}
+
 void bind_result(py::module_& module) {
   py::class_<Result>(module, "Result", "One finished request, or a piece of a streamed one (partial).")
       .def_readonly("ticket", &Result::ticket)
@@ -170,42 +198,12 @@ void bind_engine(py::module_& module) {
       .def("stats", &stats_of)
       .def_property_readonly("cache_bytes", [](const Handle& h) { return h.get()->cache_bytes(); })
       .def_property_readonly("buffer_bytes", [](const Handle& h) { return h.get()->buffer_bytes(); })
-      .def(
-          "submit",
-          [](const Handle& h, const py::buffer& tokens, const std::string& task, int64_t max_new_tokens,
-             float temperature, int64_t top_k, float top_p, float min_p, float repetition_penalty, uint64_t seed,
-             uint64_t sample, std::vector<std::string> stop, bool ignore_eos, bool stream, bool log_probs,
-             bool trim_space, int64_t channel) {
-            auto request = std::make_shared<Request>();
-            request->channel = channel;
-            request->task = task_named(task);
-            request->tokens = to_tokens(tokens);
-            request->max_new_tokens = max_new_tokens;
-            request->sampling = {temperature, top_k, top_p, min_p, repetition_penalty, seed, sample};
-            request->stop = std::move(stop);
-            request->ignore_eos = ignore_eos;
-            request->stream = stream;
-            request->log_probs = log_probs;
-            request->trim_space = trim_space;
-            const auto target = h.get();
-            const py::gil_scoped_release release;
-            return target->submit(std::move(request));
-          },
-          py::arg("tokens"), py::kw_only(), py::arg("task") = "generate", py::arg("max_new_tokens") = 0,
-          py::arg("temperature") = 0.0f, py::arg("top_k") = 0, py::arg("top_p") = 1.0f, py::arg("min_p") = 0.0f,
-          py::arg("repetition_penalty") = 1.0f, py::arg("seed") = 0, py::arg("sample") = 0,
-          py::arg("stop") = std::vector<std::string>{}, py::arg("ignore_eos") = false, py::arg("stream") = false,
-          py::arg("log_probs") = false, py::arg("trim_space") = false, py::arg("channel") = 0)
-      .def(
-          "collect",
-          [](const Handle& h, int64_t channel, double timeout_s) {
-            const double wanted_ns = std::isnan(timeout_s) ? 0.0 : timeout_s * 1e9;
-            const int64_t wait_ns = static_cast<int64_t>(std::clamp(wanted_ns, 0.0, static_cast<double>(kMaxWaitNs)));
-            const auto target = h.get();
-            const py::gil_scoped_release release;
-            return target->collect(channel, wait_ns);
-          },
-          py::kw_only(), py::arg("channel") = 0, py::arg("timeout_s") = 0.0);
+      .def("submit", &submit, py::arg("tokens"), py::kw_only(), py::arg("task") = "generate",
+           py::arg("max_new_tokens") = 0, py::arg("temperature") = 0.0f, py::arg("top_k") = 0, py::arg("top_p") = 1.0f,
+           py::arg("min_p") = 0.0f, py::arg("repetition_penalty") = 1.0f, py::arg("seed") = 0, py::arg("sample") = 0,
+           py::arg("stop") = std::vector<std::string>{}, py::arg("ignore_eos") = false, py::arg("stream") = false,
+           py::arg("log_probs") = false, py::arg("trim_space") = false, py::arg("channel") = 0)
+      .def("collect", &collect, py::kw_only(), py::arg("channel") = 0, py::arg("timeout_s") = 0.0);
 }
 
 }  // namespace tinylm::bindings
