@@ -12,7 +12,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
 from tinylm.config import GenerateOptions, ModelConfig
 from tinylm.errors import DataError, EngineError
@@ -168,6 +168,34 @@ def byte_ids(text: str) -> list[int]:
         raise DataError(f"text: lone surrogate at character {error.start}; expected valid Unicode") from None
 
 
+class _Queue(Generic[Out]):
+    """Tickets whose outcomes are not yet taken: they are in the order of joining, or as they come."""
+
+    def __init__(self, ordered: bool) -> None:
+        self._ordered = ordered
+        self._tickets: deque[int] = deque()
+        self._ready: dict[int, Out] = {}
+
+    def __len__(self) -> int:
+        return len(self._tickets)
+
+    def join(self, ticket: int) -> None:
+        self._tickets.append(ticket)
+
+    def give(self, ticket: int, outcome: Out) -> None:
+        self._ready[ticket] = outcome
+
+    def take(self) -> Iterator[Out]:
+        """Yield the outcomes whose turn it is."""
+        if self._ordered:
+            while self._tickets and self._tickets[0] in self._ready:
+                yield self._ready.pop(self._tickets.popleft())
+            return
+        for ticket in list(self._ready):
+            self._tickets.remove(ticket)
+            yield self._ready.pop(ticket)
+
+
 def run_ahead(
     items: Iterator[Item],
     *,
@@ -183,21 +211,14 @@ def run_ahead(
     Args: submit: returns the item's ticket. receive: returns finished answers, waiting for some if told to.
           refuse: makes the outcome of an item whose submission raises DataError; None: the error goes on.
     """
-    order: deque[int] = deque()  # tickets not yet yielded, in input order
+    queue = _Queue[Out](ordered)
     under_way: dict[int, Item] = {}
-    ready: dict[int, Out] = {}
     refusals = itertools.count(-1, -1)
 
     def advance(wait: bool) -> Iterator[Out]:
         for answer in receive(wait and bool(under_way)):
-            ready[answer.ticket] = finish(answer, under_way.pop(answer.ticket))
-        if ordered:
-            while order and order[0] in ready:
-                yield ready.pop(order.popleft())
-        else:
-            for ticket in list(ready):
-                order.remove(ticket)
-                yield ready.pop(ticket)
+            queue.give(answer.ticket, finish(answer, under_way.pop(answer.ticket)))
+        yield from queue.take()
 
     for item in items:
         try:
@@ -207,12 +228,12 @@ def run_ahead(
             if refuse is None:
                 raise
             ticket = next(refusals)
-            ready[ticket] = refuse(item, error)
-        order.append(ticket)
+            queue.give(ticket, refuse(item, error))
+        queue.join(ticket)
         yield from advance(False)
-        while len(order) >= ahead:
+        while len(queue) >= ahead:
             yield from advance(True)
-    while order:
+    while queue:
         yield from advance(True)
 
 

@@ -26,6 +26,35 @@ _FILES = {
     "tokenizer_config.json",
 }  # fmt: skip
 _CARD_MARK = "Made with TinyLM and exported for `transformers`"
+_CARD = """---
+library_name: transformers
+pipeline_tag: text-generation
+tags: [tinylm]
+---
+
+# A small story model
+
+{mark}; no custom code is needed.
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")
+tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
+prompt = tokenizer("Once upon a time", return_tensors="pt")
+print(tokenizer.decode(model.generate(**prompt, max_new_tokens=200)[0], skip_special_tokens=True))
+```
+
+| | |
+| --- | --- |
+{rows}
+
+Where it comes from:
+
+```json
+{origin}
+```
+"""
 
 
 def check_hf(config: ModelConfig, tokenizer: Tokenizer | None) -> list[str]:
@@ -110,32 +139,4 @@ def _card(checkpoint: Checkpoint, architecture: str, dtype: str) -> str:
     }
     rows = "\n".join(f"| {name} | {value} |" for name, value in shape.items())
     origin = json.dumps(checkpoint.provenance, indent=2, sort_keys=True, default=str)
-    return f"""---
-library_name: transformers
-pipeline_tag: text-generation
-tags: [tinylm]
----
-
-# A small story model
-
-{_CARD_MARK}; no custom code is needed.
-
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-model = AutoModelForCausalLM.from_pretrained("path/to/this/folder")
-tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
-prompt = tokenizer("Once upon a time", return_tensors="pt")
-print(tokenizer.decode(model.generate(**prompt, max_new_tokens=200)[0], skip_special_tokens=True))
-```
-
-| | |
-| --- | --- |
-{rows}
-
-Where it comes from:
-
-```json
-{origin}
-```
-"""
+    return _CARD.format(mark=_CARD_MARK, rows=rows, origin=origin)
