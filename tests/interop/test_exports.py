@@ -2,74 +2,24 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from exported_models import VOCAB, make_checkpoint, tiny
 from interop_models import MODELS, make_model, our_logits, save_model, their_logits, worst
 from numpy.typing import NDArray
 
 from tinylm.config import ModelConfig
-from tinylm.errors import ConfigError, DataError, StageError
+from tinylm.errors import ConfigError, DataError
 from tinylm.interop.checkpoint import Checkpoint
 from tinylm.interop.exports import TARGETS, check_export, export_checkpoint, export_model, export_targets
-from tinylm.interop.imports import import_model, read_checkpoint
+from tinylm.interop.imports import read_checkpoint
 from tinylm.modelfile import random_weights
 from tinylm.presets import PRESETS
-from tinylm.progress import NullProgress
-from tinylm.tokenizer import SentencePieceTokenizer, TokenizerConfig, load_tokenizer, train_tokenizer
-
-VOCAB = 420
-
-
-@pytest.fixture(scope="session")
-def sentencepiece_model(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    folder = tmp_path_factory.mktemp("tokenizer")
-    rng = random.Random(3)
-    words = [
-        "the",
-        "cat",
-        "sat",
-        "on",
-        "a",
-        "red",
-        "mat",
-        "and",
-        "saw",
-        "naïve",
-        "",
-        "",
-        "dogs\nrun,",
-        "jump;",
-        "eat",
-        "12",
-        "figs!",
-        "aaaa",
-        "----",
-        "日本",
-    ]
-    words += ["".join(rng.choices(("ba", "ko", "lin", "ster", "u", "mé"), k=3)) for _ in range(200)]
-    texts = [" ".join(rng.choices(words, k=30)) + "    " for _ in range(300)]
-    train_tokenizer(TokenizerConfig(vocab_size=VOCAB), texts, folder, NullProgress())
-    return (folder / "tokenizer.model").read_bytes()
-
-
-def tiny(preset: str) -> ModelConfig:
-    """Return a preset's parts at a size for tests."""
-    return PRESETS[preset].model_copy(update={"vocab_size": VOCAB, "context_length": 64, "n_layers": 2})
-
-
-def make_checkpoint(config: ModelConfig, tokenizer: bytes, seed: int = 1) -> Checkpoint:
-    rng = np.random.default_rng(seed)
-    weights = random_weights(config, seed)
-    for name, rows in weights.items():
-        if "norm" in name:
-            weights[name] = rows + 0.1 * rng.standard_normal(rows.shape, np.float32)
-    return Checkpoint(config, weights, tokenizer, "sentencepiece", 1, 2, True, {"made_for": "tests"})
+from tinylm.tokenizer import SentencePieceTokenizer, load_tokenizer
 
 
 def some_tokens(seed: int = 0, count: int = 40) -> list[int]:
@@ -292,136 +242,3 @@ def test_random_weights_without_a_tokenizer_are_not_exported(tmp_path: Path) -> 
     bare = Checkpoint(config, random_weights(config, 1), b"", "bytes", None, None)
     with pytest.raises(DataError, match="no tokenizer"):
         export_checkpoint(bare, "hf", tmp_path / "out")
-
-
-def test_a_failed_export_leaves_nothing(
-    sentencepiece_model: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*args: object) -> None:
-        del args
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr("tinylm.interop.llama2c_export.tokenizer_bin", fail)
-    with pytest.raises(StageError, match=r"model\.bin: cannot be written \(No space"):
-        export_checkpoint(
-            make_checkpoint(tiny("llama-8m"), sentencepiece_model), "llama2c", tmp_path / "out" / "model.bin"
-        )
-    assert list((tmp_path / "out").iterdir()) == []
-
-
-@pytest.mark.parametrize("target", ["gguf", "llama2c", "onnx"])
-def test_a_full_disk_is_told_in_our_words(
-    target: str, sentencepiece_model: bytes, tmp_path: Path, largest_file: Any
-) -> None:
-    pytest.importorskip(target if target != "llama2c" else "numpy", reason="the file is built with this package")
-    checkpoint = make_checkpoint(tiny("llama-8m"), sentencepiece_model)
-    told = r"model: cannot be written \((File too large|only a part of it was taken)\): free space, or name"
-    with largest_file(200_000), pytest.raises(StageError, match=told):
-        export_checkpoint(checkpoint, target, tmp_path / "model")
-    assert list(tmp_path.iterdir()) == []
-
-
-def snapshot(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def test_exported_files_follow_the_umask(sentencepiece_model: bytes, tmp_path: Path) -> None:
-    before = os.umask(0o027)
-    try:
-        export_checkpoint(make_checkpoint(tiny("llama-8m"), sentencepiece_model), "hf", tmp_path)
-    finally:
-        os.umask(before)
-    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o640}
-    assert (tmp_path / "model.safetensors").is_file()
-
-
-@pytest.mark.parametrize(
-    ("target", "name", "out"),
-    [
-        ("gguf", "m.safetensors", "m.safetensors"),
-        ("llama2c", "tokenizer.bin", "m.bin"),
-        ("onnx", "tokenizer.json", "m.onnx"),
-    ],
-)
-def test_a_model_is_not_exported_over_itself(
-    target: str, name: str, out: str, sentencepiece_model: bytes, tmp_path: Path
-) -> None:
-    if target == "onnx":
-        pytest.importorskip("onnx", reason="the graph is built with onnx")
-    folder, link = tmp_path / "folder", tmp_path / "link"
-    make_checkpoint(tiny("llama-8m"), sentencepiece_model).save(folder / name, "int8")
-    link.symlink_to(folder)
-    before = snapshot(folder)
-    with pytest.raises(DataError, match=r"is the input .* itself"):
-        export_model(folder / name, target, link / out)
-    assert snapshot(folder) == before
-
-
-@pytest.mark.parametrize("target", ["gguf", "hf"])
-def test_an_export_replaces_no_pipe_or_device(target: str, sentencepiece_model: bytes, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(DataError, match=r"pipe: is a"):
-        export_checkpoint(make_checkpoint(tiny("llama-8m"), sentencepiece_model), target, tmp_path / "pipe")
-    assert (tmp_path / "pipe").is_fifo()
-    assert len(list(tmp_path.iterdir())) == 1
-
-
-def test_only_an_earlier_export_is_exported_over(sentencepiece_model: bytes, tmp_path: Path) -> None:
-    first, second = (make_checkpoint(tiny("llama-8m"), sentencepiece_model, seed) for seed in (1, 2))
-    export_checkpoint(first, "hf", tmp_path)
-    export_checkpoint(second, "hf", tmp_path)
-    back = read_checkpoint(tmp_path)
-    assert np.array_equal(back.weights["norm.weight"], second.weights["norm.weight"])
-    (tmp_path / "training_args.bin").write_text("a stranger's")
-    before = snapshot(tmp_path)
-    with pytest.raises(DataError, match=r"holds files that no hf export wrote.*name another folder"):
-        export_checkpoint(first, "hf", tmp_path)
-    assert snapshot(tmp_path) == before
-
-
-@pytest.mark.parametrize("name", ["README.md", "config.json"])
-def test_a_strangers_folder_is_not_exported_over(name: str, sentencepiece_model: bytes, tmp_path: Path) -> None:
-    (tmp_path / name).write_text("{}")
-    with pytest.raises(DataError, match="holds files that no hf export wrote"):
-        export_checkpoint(make_checkpoint(tiny("llama-8m"), sentencepiece_model), "hf", tmp_path)
-    assert snapshot(tmp_path) == {tmp_path / name: b"{}"}
-
-
-@pytest.mark.parametrize(("target", "beside"), [("llama2c", "tokenizer.bin"), ("onnx", "tokenizer.json")])
-def test_another_tokenizer_beside_the_output_stays(
-    target: str, beside: str, sentencepiece_model: bytes, tmp_path: Path
-) -> None:
-    if target == "onnx":
-        pytest.importorskip("onnx", reason="the graph is built with onnx")
-    first, second = (make_checkpoint(tiny("llama-8m"), sentencepiece_model, seed) for seed in (1, 2))
-    export_checkpoint(first, target, tmp_path / "first")
-    export_checkpoint(second, target, tmp_path / "second")
-    export_checkpoint(second, target, tmp_path / "first")
-    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
-    (tmp_path / beside).write_text("a stranger's")
-    before = snapshot(tmp_path)
-    with pytest.raises(DataError, match=f"{beside}: is not this model's tokenizer"):
-        export_checkpoint(first, target, tmp_path / "first")
-    with pytest.raises(DataError, match=f"{beside}: is what {target} calls the tokenizer's file"):
-        export_checkpoint(first, target, tmp_path / beside)
-    assert snapshot(tmp_path) == before
-
-
-def test_an_import_does_not_replace_what_it_reads(sentencepiece_model: bytes, tmp_path: Path) -> None:
-    folder, llama2c = tmp_path / "hf", tmp_path / "model.bin"
-    checkpoint = make_checkpoint(tiny("llama-8m"), sentencepiece_model)
-    export_checkpoint(checkpoint, "hf", folder)
-    export_checkpoint(checkpoint, "llama2c", llama2c)
-    tokenizer = tmp_path / "tokenizer.bin"
-    before = snapshot(tmp_path)
-    for source, out in (
-        (folder, folder / "model.safetensors"),
-        (folder, folder / "config.json"),
-        (llama2c, llama2c),
-        (llama2c, tokenizer),
-    ):
-        with pytest.raises(DataError, match=r"is the input .* itself"):
-            import_model(source, out, tokenizer=None if source == folder else tokenizer)
-    assert snapshot(tmp_path) == before
-    for _ in range(2):  # an earlier import in that folder is not read
-        import_model(folder, folder / "tiny.safetensors")
