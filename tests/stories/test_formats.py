@@ -19,9 +19,11 @@ import zstandard
 from fake_engine import FakeEngine, FakeInfo
 from pydantic import ValidationError
 
+from tinylm.config import parse
 from tinylm.errors import ConfigError, FormatError
 from tinylm.stories import GenerateJob, generate_file
 from tinylm.stories.lines import LongLine, bounded_lines, count_lines
+from tinylm.stories.plan import single_format
 from tinylm.stories.rows import row_seed
 from tinylm.stories.sources import find_sources, identify, job_records
 
@@ -146,6 +148,24 @@ def test_output_forms_hold_the_same_rows(tmp_path: Path, wanted: list[dict[str, 
     identity = json.loads(metadata[b"tinylm.job"])
     assert identity["model"] == "fake-model"
     assert identity["settings"]["options"]["temperature"] == 0.8
+
+
+@pytest.mark.parametrize("name", ["out.PARQUET", "out.JSONL", "out.Csv", "out.TXT"])
+def test_a_suffix_in_capitals_is_that_suffix(name: str, tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_bytes(FILES["p.csv"])
+    job = GenerateJob(prompts=(str(tmp_path / "p.csv"),), output=str(tmp_path / name))
+    generate_file(job, engine=FakeEngine())
+    before = (tmp_path / name).read_bytes()
+    assert generate_file(job, engine=FakeEngine()).reused_rows == len(ROWS)
+    assert (tmp_path / name).read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["out.txt.gz", "out.JSON", "s3://a/out.parquet.zst"])
+def test_a_format_that_is_not_written_is_refused(name: str) -> None:
+    for folder in ("out", "out.v2", "out.gz.d", ".json"):
+        assert single_format(GenerateJob(prompts=("p",), output=folder).output) is None
+    with pytest.raises(ConfigError, match=r"output: found .* is not written; name one file of \.parquet, \.jsonl"):
+        parse(GenerateJob, {"prompts": ("p",), "output": name})
 
 
 def test_output_on_a_remote_file_system(tmp_path: Path, wanted: list[dict[str, Any]]) -> None:

@@ -94,7 +94,7 @@ def generate(
     options: GenerateOptions,
     engine: EngineSetup,
     output: Annotated[
-        str, typer.Option("--out", "-o", help="Folder of shards, or one .parquet .jsonl .csv .txt file.")
+        str, typer.Option("--out", "-o", help="Folder of shards, or one .parquet .jsonl .csv .txt file; not packed.")
     ],
     prompts: Annotated[
         list[str] | None, typer.Option(help="File, glob, URL or '-'; .txt .jsonl .csv .parquet.")

@@ -148,7 +148,7 @@ def _read_file(cfg: CorpusConfig, path: Path) -> Iterator[str | None]:
     except DataError:
         raise
     except (ValueError, OSError, EOFError) as error:  # pyarrow's and pandas's errors are ValueErrors
-        place = _bad_line(path) if kind == "json" and path.suffix == ".jsonl" else ""
+        place = _bad_line(path) if kind == "json" and path.suffix.lower() == ".jsonl" else ""
         raise DataError(f"{path}: cannot be read as {kind}{place} ({str(error).splitlines()[0]})") from None
 
 

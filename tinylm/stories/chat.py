@@ -136,7 +136,7 @@ class Chat:
         if not name:
             raise ConfigError("/export needs a file name, such as /export stories.txt")
         path = Path(name).expanduser()
-        if path.suffix == ".jsonl":
+        if path.suffix.lower() == ".jsonl":
             body = "".join(f"{json.dumps(_record(told), ensure_ascii=False)}\n" for told in self.history)
         else:
             body = "\n\n".join(told.prompt + told.text for told in self.history) + "\n"

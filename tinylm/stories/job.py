@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -9,13 +10,19 @@ from pydantic import Field, model_validator
 from tinylm.config import Config, GenerateOptions
 from tinylm.stories.template import check_template, check_theme_template, template_columns
 
-__all__ = ["SHARD_REQUESTS", "GenerateJob", "JobSummary", "RangeSummary", "describe_difference"]
+__all__ = ["SHARD_REQUESTS", "GenerateJob", "JobSummary", "RangeSummary", "describe_difference", "file_format"]
 
 SHARD_REQUESTS = 1000  # requests in one shard: some ten seconds of two cores' work, so a kill costs little (chosen)
 FIELDS = frozenset({"prompt", "id", "samples", *GenerateOptions.model_fields})
 RUN_ONLY = frozenset(
     {"prompts", "output", "model", "replicas", "threads_per_replica", "max_batch", "isa", "strict", "overwrite", "busy"}
 )
+_FILE_FORMATS = {".parquet": "parquet", ".jsonl": "jsonl", ".csv": "csv", ".txt": "txt"}
+# Whoever ends a name in one of these wants one such file; any other name, `stories.v2` too, may be a folder's.
+_NOT_WRITTEN = {
+    ".gz", ".zst", ".bz2", ".xz", ".lz4", ".br", ".zip", ".tar", ".tgz", ".7z",
+    ".json", ".ndjson", ".tsv", ".arrow", ".feather", ".orc", ".avro", ".xlsx", ".html", ".md",
+}  # fmt: skip
 
 
 class GenerateJob(Config):
@@ -56,7 +63,13 @@ class GenerateJob(Config):
             raise ValueError(f"name exactly one source of prompts, themes or preset; found {given or 'none'}")
         if unknown := sorted(set(self.columns) - FIELDS):
             raise ValueError(f"columns maps unknown fields {unknown}; known: {sorted(FIELDS)}")
-        if self.answer_form == "openai" and not self.output.endswith(".jsonl"):
+        if (suffix := PurePosixPath(self.output).suffix.lower()) in _NOT_WRITTEN:
+            known = ", ".join(_FILE_FORMATS)
+            raise ValueError(
+                f"output: found {self.output!r}, and {suffix} is not written; name one file of {known}, "
+                f"or a folder of shards by a name without {suffix}"
+            )
+        if self.answer_form == "openai" and file_format(self.output) != "jsonl":
             raise ValueError(f"answer_form openai needs a .jsonl output; found {self.output!r}")
         if not all(theme.strip() for theme in self.themes):
             raise ValueError("themes: found an empty one; name what the story is about, such as friendship")
@@ -79,6 +92,11 @@ class GenerateJob(Config):
         settings = self.model_dump(mode="json", exclude=set(RUN_ONLY))
         settings["shard_rows"] = self.rows_per_shard
         return settings
+
+
+def file_format(output: str) -> str | None:
+    """Return parquet, jsonl, csv or txt by the suffix of `output`, in capitals or not; None for any other."""
+    return _FILE_FORMATS.get(PurePosixPath(output).suffix.lower())
 
 
 class RangeSummary(Config):

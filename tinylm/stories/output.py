@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from tinylm.config import Config
 from tinylm.errors import ConfigError
-from tinylm.stories.job import RangeSummary, describe_difference
+from tinylm.stories.job import RangeSummary, describe_difference, file_format
 from tinylm.stories.openai_batch import answer_line
 from tinylm.stories.plan import (
     MANIFEST_FILE,
@@ -173,7 +173,7 @@ def _home(output: str) -> tuple[Storage, str]:
 
 def _recorded(storage: Storage, name: str) -> dict[str, Any] | None:
     """Return a single file's manifest: from the Parquet footer, or from the file beside it."""
-    if not name.endswith(".parquet"):
+    if file_format(name) != "parquet":
         beside = sidecar(name)
         return _manifest_body(storage, beside) if beside in storage.names() else None
     try:

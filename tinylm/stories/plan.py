@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import fsspec
@@ -19,7 +19,7 @@ from pydantic import Field
 import tinylm
 from tinylm.config import Config
 from tinylm.errors import ConfigError, DataError
-from tinylm.stories.job import GenerateJob, RangeSummary, describe_difference
+from tinylm.stories.job import GenerateJob, RangeSummary, describe_difference, file_format
 from tinylm.stories.rows import RowParser
 from tinylm.stories.shards import canonical, read_shard_summary, shard_name
 from tinylm.stories.sources import Input, Source, find_sources, identify, job_records, sha256_of, stored_bytes
@@ -42,7 +42,6 @@ _log = logging.getLogger(__name__)
 JOB_FILE, MANIFEST_FILE = "_job.json", "_manifest.json"
 SPOOL_FOLDER = ".stdin"
 FORMAT_VERSION = 1
-_SINGLE = {".parquet": "parquet", ".jsonl": "jsonl", ".csv": "csv", ".txt": "txt"}
 
 
 class JobPlan(Config):
@@ -101,7 +100,7 @@ def single_format(output: str) -> str | None:
     """Return parquet, jsonl, csv or txt when `output` names one file, None when it names a folder."""
     if "://" not in output and os.path.isdir(output):  # noqa: PTH112  (False, not an error, for impossible names)
         return None
-    return _SINGLE.get(PurePosixPath(output).suffix.lower())
+    return file_format(output)
 
 
 def sidecar(output: str) -> str:
