@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import tracemalloc
 from pathlib import Path
@@ -204,6 +205,22 @@ def test_unusable_file_is_refused_before_any_work(name: str, body: bytes | None,
         generate_file(job, engine=engine)
     assert getattr(caught.value, "exit_code", None) == 2
     assert engine.submitted == 0
+
+
+@pytest.mark.parametrize("output", ["new/deep/stories", "new/stories.jsonl", "stories.csv", "mine"])
+@pytest.mark.parametrize("prompts", ["absent.txt", "-", "bad.jsonl"])
+def test_a_refused_job_leaves_nothing(
+    output: str, prompts: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "bad.jsonl").write_text("{}\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    before = sorted(tmp_path.rglob("*"))
+    job = GenerateJob(prompts=(prompts,), output=output, strict=True)
+    with pytest.raises(DataError):
+        generate_file(job, engine=FakeEngine())
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_strict_refuses_before_any_work(tmp_path: Path) -> None:

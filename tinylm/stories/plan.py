@@ -7,8 +7,9 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -118,15 +119,43 @@ def shard_folder(output: str) -> str:
 
 @contextmanager
 def job_lock(job: GenerateJob) -> Iterator[Storage]:
-    """Hold the job's output against a second job; yields the shards' storage.
+    """Hold the job's output against a second job; yields the shards' storage. A job refused inside leaves nothing.
 
     Raises: ConfigError when another job holds it and `job.busy` is "refuse".
     """
-    storage = open_storage(shard_folder(job.output))
-    with storage.lock(wait=job.busy == "wait"):
-        storage.sweep()
-        _sweep_beside(job.output)
-        yield storage
+    own_folders = _own_folders(job.output)
+    try:
+        storage = open_storage(shard_folder(job.output))
+        with storage.lock(wait=job.busy == "wait"), _begun_or_forgotten(job.output):
+            storage.sweep()
+            _sweep_beside(job.output)
+            yield storage
+    finally:
+        for folder in own_folders:
+            with suppress(OSError, ValueError):  # it holds something, was removed already, or cannot be
+                folder.rmdir()
+
+
+def _own_folders(output: str) -> list[Path]:
+    """Return the folders that go once they are empty, innermost first: a single file's own, and those not there yet."""
+    folder = shard_folder(output)
+    if "://" in folder:
+        return []
+    path = Path(folder)
+    absent = [each for each in (path, *path.parents) if not os.path.exists(each)]  # noqa: PTH110  (False for odd names)
+    return absent or ([] if folder == output else [path])
+
+
+@contextmanager
+def _begun_or_forgotten(output: str) -> Iterator[None]:
+    """Drop the copy of standard input when the job ends early, before it has its identity on disk."""
+    folder = shard_folder(output)
+    try:
+        yield
+    except BaseException:
+        if "://" not in folder and not (Path(folder) / JOB_FILE).exists():
+            shutil.rmtree(Path(folder) / SPOOL_FOLDER, ignore_errors=True)
+        raise
 
 
 def _sweep_beside(output: str) -> None:
