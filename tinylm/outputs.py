@@ -43,12 +43,14 @@ def check_output(path: Path, *inputs: Path) -> None:
 def cannot_write(path: Path, error: OSError) -> TinyLMError:
     """Return the error to raise where the system refused to write `path`.
 
-    Returns: DataError where another path mends it; StageError for a full or failing disk.
+    Returns: DataError where another path mends it; StageError for a full or failing disk, or a limit.
     """
     # NumPy tells a write that was cut short by its count of bytes alone, without the system's reason.
     reason = error.strerror or "only a part of it was taken"
     if error.errno in _WRONG_PLACE:
         return DataError(f"{path}: cannot be written ({reason}): name an output in a folder that you may write to")
+    if error.errno == errno.EFBIG:  # there may be any room on the disk
+        return StageError(f"{path}: cannot be written ({reason}): raise the limit on the size of a file (ulimit -f)")
     return StageError(f"{path}: cannot be written ({reason}): free space, or name an output on another disk")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import struct
@@ -18,6 +19,7 @@ from tinylm.config import ModelConfig
 from tinylm.engine import _native, load_engine
 from tinylm.errors import DataError, FormatError, StageError
 from tinylm.modelfile import random_weights, read_model, weight_shapes
+from tinylm.outputs import cannot_write
 from tinylm.presets import PRESETS
 from tinylm.quantize import quantize_int4, quantize_int8, write_model
 
@@ -104,11 +106,15 @@ def test_a_missing_folder_is_made(tmp_path: Path) -> None:
     assert _write(tmp_path / "new" / "deep" / "m") == _write(tmp_path / "m")
 
 
-def test_a_full_disk_is_one_named_error_and_leaves_what_was_there(tmp_path: Path, largest_file: Any) -> None:
+def test_a_write_that_is_refused_is_one_named_error_and_leaves_what_was_there(
+    tmp_path: Path, largest_file: Any
+) -> None:
     path = tmp_path / "m"
     content = _write(path)
-    with largest_file(1000), pytest.raises(StageError, match=rf"{path}: cannot be written \(File too large\): free"):
+    told = rf"{path}: cannot be written \(File too large\): raise the limit .*ulimit -f"
+    with largest_file(1000), pytest.raises(StageError, match=told):
         _write(path)
+    assert "free space" in str(cannot_write(path, OSError(errno.ENOSPC, "No space left on device")))
     assert path.read_bytes() == content
     assert list(tmp_path.iterdir()) == [path]
 

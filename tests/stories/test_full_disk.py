@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import resource
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -31,6 +32,20 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         busy = subprocess.run(["umount", disk], check=False).returncode
         subprocess.run(["umount", "-l", disk], check=False)
         assert not busy, "a file of the job is still open after it ended"
+
+
+def test_a_limit_on_files_is_no_full_disk(tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("Once\n" * ROWS)
+    job = GenerateJob(prompts=(str(prompts),), output=str(tmp_path / "out.csv"), shard_rows=100)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(StageError, match=r"^limit .*\(ulimit -f\) reached .* 20 of 20 shards .* raise the limit"):
+            generate_file(job, engine=FakeEngine())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert generate_file(job, engine=FakeEngine()).reused_rows == ROWS
 
 
 def _resize(disk: Path, kilobytes: int) -> None:

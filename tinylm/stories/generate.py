@@ -5,6 +5,7 @@ start_job (once) ─► run_range (anywhere, in any order, as often as need be) 
 
 from __future__ import annotations
 
+import errno
 import logging
 import math
 from collections.abc import Iterator, Sequence
@@ -187,6 +188,9 @@ def _full_disk_told(plan: JobPlan) -> Iterator[None]:
 def _disk_full(plan: JobPlan, error: DiskFullError) -> str:
     storage = _shards(plan)
     sizes = list(storage.sizes("part-").values())
+    safe = f"{len(sizes)} of {plan.n_shards} shards are safe"
+    if error.errno == errno.EFBIG:  # there may be any room on the disk
+        return f"{error}: {safe}; raise the limit and run the same job again"
     if sizes:
         need_bytes = sum(sizes) // len(sizes) * (plan.n_shards - len(sizes))
     else:
@@ -196,5 +200,5 @@ def _disk_full(plan: JobPlan, error: DiskFullError) -> str:
     need_mb, free_mb = math.ceil(need_bytes / 1e5) / 10, error.free_bytes / 1e6
     return (
         f"{error}: the job needs about {need_mb:.1f} MB more, {free_mb:.1f} MB are free. "
-        f"{len(sizes)} of {plan.n_shards} shards are safe; free some space and run the same job again"
+        f"{safe}; free some space and run the same job again"
     )

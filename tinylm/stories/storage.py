@@ -30,7 +30,11 @@ __all__ = ["LocalFolder", "RemoteFolder", "Storage", "open_storage"]
 _log = logging.getLogger(__name__)
 _LOCK = ".lock"
 TEMPORARY = ".tmp-"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the last: a limit on the size of files
+_FULL = {
+    errno.ENOSPC: "disk full",
+    errno.EDQUOT: "disk quota used up",
+    errno.EFBIG: "limit on the size of a file (ulimit -f) reached",
+}
 Write = Callable[[Path], None]  # fills a local file
 Check = Callable[[Path], None]  # raises when the file is not as meant
 
@@ -177,7 +181,7 @@ class RemoteFolder:
 def publish(path: Path, write: Write, check: Check | None = None) -> None:
     """Make `path` appear whole and flushed to the disk, or not at all.
 
-    Raises: StageError on a full disk; whatever `write` and `check` raise. The temporary file is removed.
+    Raises: DiskFullError where the disk takes no more; what `write` and `check` raise. The temporary file is removed.
     """
     part = path.with_name(f".{path.name}{TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:8]}")
     try:
@@ -190,16 +194,16 @@ def publish(path: Path, write: Write, check: Check | None = None) -> None:
     except BaseException as error:
         part.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno in _FULL:
-            raise DiskFullError(path) from error
+            raise DiskFullError(path, error.errno) from error
         raise
 
 
 class DiskFullError(StageError):
-    """The disk took no more; whole files stay, the broken one is gone."""
+    """The disk, a quota or a limit took no more; whole files stay, the broken one is gone."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"disk full while writing {path}")
-        self.folder = path.parent
+    def __init__(self, path: Path, number: int) -> None:
+        super().__init__(f"{_FULL[number]} while writing {path}")
+        self.folder, self.errno = path.parent, number
 
     @property
     def free_bytes(self) -> int:
