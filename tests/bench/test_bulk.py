@@ -8,7 +8,7 @@ import pytest
 
 from tinylm.bench.bulk import BulkCell, BulkFigures, run_bulk
 from tinylm.config import ModelConfig
-from tinylm.errors import StageError
+from tinylm.errors import DataError, StageError
 from tinylm.modelfile import random_weights
 from tinylm.progress import NullProgress
 from tinylm.quantize import write_model
@@ -37,7 +37,24 @@ def test_job_and_engine_take_turns(cell: BulkCell) -> None:
     assert found.peak_rss_bytes > 30e6
 
 
-def test_failure_of_a_job_is_told(cell: BulkCell, tmp_path: Path) -> None:
-    (tmp_path / "empty.txt").write_text("\n")
-    with pytest.raises(StageError, match=r"2,500 rows: .*holds no line of text"):
-        list(run_bulk([cell.model_copy(update={"openings": tmp_path / "empty.txt"})], NullProgress()))
+@pytest.mark.parametrize(
+    ("name", "body", "reason"),
+    [
+        ("missing.txt", None, "No such file"),
+        ("", None, "Is a directory"),
+        ("empty.txt", b"\n", "no line of text"),
+        ("other.txt", b"a\xff", "not UTF-8 at byte 1"),
+    ],
+)
+def test_bad_openings_are_bad_input(name: str, body: bytes | None, reason: str, cell: BulkCell, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if body is not None:
+        path.write_bytes(body)
+    with pytest.raises(DataError, match=rf"^bulk job of 2,500 rows: openings: {path}: .*{reason}"):
+        list(run_bulk([cell.model_copy(update={"openings": path})], NullProgress()))
+
+
+def test_failure_of_a_job_is_told(cell: BulkCell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with pytest.raises(StageError, match="2,500 rows: exit code 1"):
+        list(run_bulk([cell], NullProgress()))

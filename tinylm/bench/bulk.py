@@ -24,7 +24,7 @@ from tinylm.bench.peers.adapters.harness import end_with_parent
 from tinylm.bench.peers.workloads import WORKLOADS
 from tinylm.config import Config, GenerateOptions
 from tinylm.engine import Engine, load_engine
-from tinylm.errors import DataError, StageError
+from tinylm.errors import DataError, StageError, TinyLMError, UserError
 from tinylm.progress import ProgressReporter
 from tinylm.stories import PRESETS, GenerateJob, RunFigures, finish_job, job_lock, plan_ranges, run_range, start_job
 
@@ -78,7 +78,7 @@ class _Turn(NamedTuple):
 def run_bulk(cells: Sequence[BulkCell], progress: ProgressReporter) -> Iterator[BulkFigures]:
     """Yield the figures of each cell, measured in a fresh process.
 
-    Raises: StageError when a process fails, with the last line of what it said.
+    Raises: StageError when a process fails, DataError when its input was bad; with the last line of what it said.
     """
     with progress.task("bulk", total=len(cells), unit="jobs") as task:
         for place, cell in enumerate(cells, 1):
@@ -86,7 +86,8 @@ def run_bulk(cells: Sequence[BulkCell], progress: ProgressReporter) -> Iterator[
             done = subprocess.run(command, input=cell.model_dump_json(), capture_output=True, text=True, check=False)
             if done.returncode:
                 said = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-                raise StageError(f"bulk job of {cell.rows:,} rows: {said[-1]}")
+                kind = DataError if done.returncode == UserError.exit_code else StageError
+                raise kind(f"bulk job of {cell.rows:,} rows: {said[-1]}")
             task.update(place)
             yield BulkFigures.model_validate_json(done.stdout.splitlines()[-1])
 
@@ -137,16 +138,28 @@ def _figures(
 
 def _job(cell: BulkCell, folder: Path) -> GenerateJob:
     """Return a job over the openings, again and again until there are `rows` of them."""
-    openings = [opening for name in sorted(PRESETS) for opening in PRESETS[name]]
-    if cell.openings is not None:
-        openings = [line for line in cell.openings.read_text(encoding="utf-8").splitlines() if line.strip()]
-    if not openings:
-        raise DataError(f"openings: {cell.openings} holds no line of text")
+    if cell.openings is None:
+        openings = [opening for name in sorted(PRESETS) for opening in PRESETS[name]]
+    else:
+        openings = _read_openings(cell.openings)
     prompts = folder / "prompts.txt"
     with prompts.open("w", encoding="utf-8") as file:
         file.writelines(f"{opening}\n" for opening in itertools.islice(itertools.cycle(openings), cell.rows))
     options = GenerateOptions(max_new_tokens=cell.new_tokens, ignore_eos=True)
     return GenerateJob(prompts=(str(prompts),), output=str(folder / "stories"), model=str(cell.model), options=options)
+
+
+def _read_openings(path: Path) -> list[str]:
+    """Return the lines of `path` that are not blank. Raises: DataError if it is no UTF-8 text, or has none."""
+    try:
+        openings = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        raise DataError(f"openings: {path}: cannot be read ({error.strerror}); name a text file") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"openings: {path}: not UTF-8 at byte {error.start}; convert it, as with iconv") from None
+    if not openings:
+        raise DataError(f"openings: {path}: holds no line of text; expected one opening a line")
+    return openings
 
 
 def _engine_turn(engine: Engine, new_tokens: int, at_least_s: float) -> _Turn:
@@ -179,7 +192,11 @@ def _sum(turns: Sequence[_Turn]) -> _Turn:
 def main() -> None:
     """Read a cell, measure it, write its figures as the last line of standard output."""
     end_with_parent(int(sys.argv[1]))
-    figures = measure_cell(BulkCell.model_validate_json(sys.stdin.read()))
+    try:
+        figures = measure_cell(BulkCell.model_validate_json(sys.stdin.read()))
+    except TinyLMError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
     sys.stdout.write(figures.model_dump_json() + "\n")
 
 
