@@ -15,7 +15,7 @@ from pydantic import Field
 
 from flows._prefect import UiProgress, begin_run, open_store
 from tinylm.artifacts import find_model
-from tinylm.config import GenerateOptions, parse
+from tinylm.config import GenerateOptions, Slots, Threads, parse
 from tinylm.errors import ConfigError, DataError
 from tinylm.stories import (
     GenerateJob,
@@ -104,8 +104,8 @@ def stories(
     samples: Annotated[int, Field(description="stories for each row", ge=1, le=1000)] = 1,
     options: Annotated[GenerateOptions, Field(description="how the text is sampled")] = GenerateOptions(),
     template: Annotated[str | None, Field(description="prompt with {column} places")] = None,
-    replicas: Annotated[int | None, Field(description="engines beside each other; none: one per core", ge=1)] = None,
-    max_batch: Annotated[int | None, Field(description="stories that a replica writes at a time", ge=1)] = None,
+    replicas: Annotated[Threads | None, Field(description="engines beside each other; none: one per core")] = None,
+    max_batch: Annotated[Slots | None, Field(description="stories that a replica writes at a time")] = None,
     runner: Annotated[Runner, Field(description="local: one task; else ranges of shards as tasks")] = "local",
     workers: Annotated[int, Field(description="tasks at a time on a new local runner", ge=1)] = 2,
     address: Annotated[str | None, Field(description="of a running Dask scheduler or Ray head")] = None,

@@ -17,11 +17,13 @@ from tinylm.errors import ConfigError
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-__all__ = ["NGRAM_FACTOR", "Config", "GenerateOptions", "ModelConfig", "Precision", "parse"]
+__all__ = ["NGRAM_FACTOR", "Config", "GenerateOptions", "ModelConfig", "Precision", "Slots", "Threads", "parse"]
 
 Precision = Literal["f32", "bf16", "int8", "int4"]
 NGRAM_FACTOR = 1_000_003  # hash of an n-gram: row = (row * factor + token) mod rows, from the oldest token on
 Positive = Annotated[int, Field(gt=0)]
+Threads = Annotated[int, Field(gt=0, le=1024)]  # also replicas; this and the next are bounds of the engine itself
+Slots = Annotated[int, Field(gt=0, le=4096)]
 
 
 class Config(BaseModel):

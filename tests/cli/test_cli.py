@@ -18,8 +18,9 @@ from typer.testing import CliRunner, Result
 import tinylm.engine
 from tinylm.cli import app
 from tinylm.cli.options import ENGINE, JOB, SAMPLING
-from tinylm.config import GenerateOptions, ModelConfig
+from tinylm.config import GenerateOptions, ModelConfig, parse
 from tinylm.engine import Engine
+from tinylm.errors import ConfigError, EngineError
 from tinylm.modelfile import random_weights
 from tinylm.pipeline import base_changes, load_profile
 from tinylm.quantize import write_model
@@ -219,6 +220,19 @@ def test_bad_job_flags_are_refused(model: Path) -> None:
     assert "exactly one source" in refused(*base, "--prompts", "p", "--theme", "a")
     assert run(*base, "--prompts", "p", "--busy", "perhaps").exit_code == 2
     assert run(*base, "--prompts", "p", "--shard-rows", "0").exit_code == 2
+
+
+@pytest.mark.parametrize("flag", ["replicas", "threads_per_replica", "max_batch"])
+def test_an_engine_that_cannot_be_is_bad_input(flag: str, model: Path) -> None:
+    """The command, a job from Python and the engine have one bound, and each says it."""
+    most = int(ENGINE[flag].most or 0)
+    told = run("story", "Once", "--model", model, f"--{flag.replace('_', '-')}", most + 1)
+    assert (told.exit_code, f" {most} " in told.stderr) == (2, True), told.stderr
+    with pytest.raises(ConfigError, match=rf"{flag}: .*less than or equal to {most}; found {most + 1}"):
+        parse(GenerateJob, {"prompts": ("p",), "output": "o", flag: most + 1})
+    with pytest.raises(EngineError, match=rf"{flag} is {most + 1}, expected 1\.\.{most}"):
+        tinylm.engine.load_engine(model, **{flag: most + 1})
+    assert "replicas.0: " in refused("bench", "run", "--model", model, "--replicas", 2000)
 
 
 @pytest.mark.parametrize("flag", ["max_new_tokens", "temperature", "top_k", "min_p", "seed"])

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from tinylm.config import Config, GenerateOptions, Positive
+from tinylm.config import Config, GenerateOptions, Positive, Slots, Threads
 
 __all__ = ["OPENINGS", "CellSpec", "Load", "NullService", "Seeds", "SweepConfig"]
 
@@ -95,9 +95,9 @@ class SweepConfig(Config):
 
     question: str = Field("How fast does this machine write stories, and how does it scale?", min_length=1)
     backend: Literal["native", "null"] = "native"
-    replicas: tuple[Positive, ...] = Field((1, 2, 4), min_length=1)
-    threads: tuple[Positive, ...] = Field((1,), min_length=1, description="threads per replica")
-    batch: tuple[Positive, ...] = Field((16,), min_length=1, description="slots per replica")
+    replicas: tuple[Threads, ...] = Field((1, 2, 4), min_length=1)
+    threads: tuple[Threads, ...] = Field((1,), min_length=1, description="threads per replica")
+    batch: tuple[Slots, ...] = Field((16,), min_length=1, description="slots per replica")
     loads: tuple[str, ...] = Field(
         ("closed:1", "closed:4", "closed:16", "open:50%", "open:80%"), min_length=1, description=LOAD_FORMS
     )

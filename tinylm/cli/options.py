@@ -70,9 +70,9 @@ SAMPLING: dict[str, _Flag] = {
 }
 
 ENGINE: dict[str, _Flag] = {
-    "replicas": _Flag(int, "Independent engines over one set of weights.", "one per core; story, chat: 1", 1),
-    "threads_per_replica": _Flag(int, "Threads of each replica.", "1; story, chat: all cores", 1),
-    "max_batch": _Flag(int, "Stories that a replica writes at a time.", "the engine's choice; story, chat: 1", 1),
+    "replicas": _Flag(int, "Independent engines over one set of weights.", "one per core; story, chat: 1", 1, 1024),
+    "threads_per_replica": _Flag(int, "Threads of each replica.", "1; story, chat: all cores", 1, 1024),
+    "max_batch": _Flag(int, "Stories that a replica writes at a time.", "the engine's choice; story, chat: 1", 1, 4096),
     "isa": _Flag(str, "Instruction set: auto, avx512, avxvnni, avx2, neon_dot, neon, scalar.", "auto"),
 }
 

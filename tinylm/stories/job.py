@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from tinylm.config import Config, GenerateOptions
+from tinylm.config import Config, GenerateOptions, Slots, Threads
 from tinylm.stories.template import check_template, check_theme_template, template_columns
 
 __all__ = ["SHARD_REQUESTS", "GenerateJob", "JobSummary", "RangeSummary", "describe_difference", "file_format"]
@@ -51,9 +51,9 @@ class GenerateJob(Config):
     busy: Literal["wait", "refuse"] = Field("wait", description="what to do while another job writes this output")
     shard_rows: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(None, description="input rows in a shard")
     max_row_bytes: Annotated[int, Field(ge=1024)] = Field(4 << 20, description="a longer input row is a bad row")
-    replicas: int | None = None
-    threads_per_replica: int | None = None
-    max_batch: int | None = None
+    replicas: Threads | None = None
+    threads_per_replica: Threads | None = None
+    max_batch: Slots | None = None
     isa: str = "auto"
 
     @model_validator(mode="after")
