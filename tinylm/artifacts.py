@@ -272,13 +272,17 @@ def find_model(store: Store, name: str | None) -> Path:
             raise DataError(f"no model named and none published in {store.root}; run `tinylm run`, or name a file")
         return newest.path / MODEL_FILE
     path = Path(name)
-    if path.is_dir():
-        path = path / MODEL_FILE
-    if path.is_file():
-        return path
+    for file in (path, path / MODEL_FILE):
+        if os.path.isfile(file):  # noqa: PTH113  (False, not an error, for impossible names)
+            return file
     try:
         return store.find(name).path / MODEL_FILE
     except ConfigError:
+        if os.path.isdir(path):  # noqa: PTH112
+            such = "".join(f", such as {file}" for file in sorted(path.glob("*.safetensors"))[:1])
+            raise DataError(
+                f"model {name}: is a folder without {MODEL_FILE}; name the model file itself{such}"
+            ) from None
         raise DataError(f"model {name}: no such file, and no artifact of that name in {store.root}") from None
 
 

@@ -252,8 +252,22 @@ def test_newest_model_is_found_and_named_when_missing(store: Store) -> None:
         newest = store.build("model", version, Settings(), {}, make_story)
     assert find_model(store, None) == newest.path / "model.safetensors"
     assert find_model(store, newest.key[:8]) == newest.path / "model.safetensors"
-    with pytest.raises(DataError, match="no such file"):
-        find_model(store, "absent.safetensors")
+    for absent in ("absent.safetensors", "y" * 300):
+        with pytest.raises(DataError, match="no such file"):
+            find_model(store, absent)
+
+
+def test_a_folder_is_told_from_a_model(store: Store, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    told = f"{folder}: is a folder without model.safetensors; name the model file itself"
+    with pytest.raises(DataError, match=f"{told}$"):
+        find_model(store, str(folder))
+    (folder / "mine.safetensors").touch()
+    with pytest.raises(DataError, match=f"{told}, such as {folder}/mine.safetensors$"):
+        find_model(store, str(folder))
+    (folder / "model.safetensors").touch()
+    assert find_model(store, str(folder)) == folder / "model.safetensors"
 
 
 def test_manifest_tells_where_an_artifact_came_from(store: Store) -> None:
