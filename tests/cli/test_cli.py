@@ -298,6 +298,9 @@ def test_bad_text_is_refused(model: Path) -> None:
     assert "absent.txt" in refused("eval", "--model", model, "--text", "absent.txt")
     Path("empty.txt").write_text("")
     refused("eval", "--model", model, "--text", "empty.txt")
+    Path("table.csv").write_text("title,story\nOne,The cat ran home to the house.\n")
+    assert "--text-column" in refused("eval", "--model", model, "--text", "table.csv")
+    assert answer("eval", "--model", model, "--text", "table.csv", "--text-column", "story")["bytes"] == 30
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_bad_rows_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"rows\.jsonl: cannot be read as json; line 2 is not JSON"):
         read(path)
     path.write_text('{"body": "x", "title": "y"}\n')
-    with pytest.raises(DataError, match="no column 'text'; found body, title; set text_column"):
+    with pytest.raises(DataError, match="no column 'text'; found body, title; rename one to 'text', or"):
         read(path)
     path.write_text('{"text": 5}\n')
     with pytest.raises(DataError, match="column 'text' holds int; expected text"):

@@ -44,6 +44,7 @@ def init(
 def evaluate(
     engine: EngineSetup,
     text: Annotated[list[str], typer.Option("--text", help="Text to judge on: file, glob or folder; repeatable.")],
+    text_column: Annotated[str, typer.Option(help="Column or key of a table that holds the text.")] = "text",
     model: ModelPath = None,
     artifacts: ArtifactsDir = Path("artifacts"),
     json_output: Json = False,
@@ -56,7 +57,8 @@ def evaluate(
 
     out = Output(json_output)
     path = find_model(model, artifacts)
-    texts = (document for document in read_documents(CorpusConfig(source="files", files=tuple(text))) if document)
+    source = CorpusConfig(source="files", files=tuple(text), text_column=text_column)
+    texts = (document for document in read_documents(source) if document)
     with load_engine(path, **engine._asdict()) as loaded:
         result = evaluate_texts(loaded.score, texts)
     out.line(

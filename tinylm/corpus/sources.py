@@ -166,7 +166,10 @@ def _column(batches: Iterator[Any], name: str, where: str) -> Iterator[str | Non
     for batch in batches:
         if name not in batch.column_names:
             found = ", ".join(batch.column_names)
-            raise DataError(f"{where}: no column {name!r}; found {found}; set text_column to one of them")
+            raise DataError(
+                f"{where}: no column {name!r}; found {found}; rename one to {name!r}, or say which holds the text "
+                "(eval: --text-column, a profile: corpus.text_column)"
+            )
         for value in batch.column(name).to_pylist():
             if value is not None and not isinstance(value, str):
                 raise DataError(f"{where}: column {name!r} holds {type(value).__name__}; expected text")
