@@ -142,7 +142,7 @@ def test_generate_answers_every_row(model: Path) -> None:
     assert Path("again.jsonl").read_bytes() == Path("out.jsonl").read_bytes()
 
 
-def test_eval_init_and_precision(model: Path) -> None:
+def test_eval_init_and_precision(model: Path, caplog: pytest.LogCaptureFixture) -> None:
     Path("text.txt").write_text("Once upon a time there was a cat.\n\nThe dog ran home to the big house.\n")
     told = answer("eval", "--model", model, "--text", "text.txt")
     assert told["bytes"] > 60
@@ -150,8 +150,13 @@ def test_eval_init_and_precision(model: Path) -> None:
     made = answer("init", "--preset", "gpt-2m", "--precision", "int8", "--out", "random.safetensors")
     assert Path(made["model"]).stat().st_size == made["file_bytes"]
     Path("prompts.txt").write_text("One day\n")
-    answer("generate", "--model", model, "--prompts", "prompts.txt", "--out", "o", "--precision", "f32")
-    assert [row["artifact"].split("/")[0] for row in answer("artifacts", "ls")["artifacts"]] == ["converted"]
+    for precision, told in (("f32", "rounding to int8 stays"), ("int4", "running its int4 copy artifacts/converted/")):
+        caplog.clear()
+        answer("generate", "--model", model, "--prompts", "prompts.txt", "--out", precision, "--precision", precision)
+        assert f"{model} holds int8; " in caplog.text
+        assert told in caplog.text
+    assert "stays" not in caplog.text
+    assert [row["artifact"].split("/")[0] for row in answer("artifacts", "ls")["artifacts"]] == ["converted"] * 2
 
 
 @pytest.mark.parametrize("flag", sorted(SAMPLING))

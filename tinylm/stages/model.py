@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from platform import node
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from tinylm.artifacts import MODEL_FILE, ArtifactRef, Store
 from tinylm.config import ModelConfig, Precision, parse
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from tinylm.train.config import TrainConfig
 
 __all__ = ["at_precision", "evaluate", "export", "native", "recipe", "train"]
+
+_log = logging.getLogger(__name__)
 
 
 def recipe(
@@ -196,7 +199,16 @@ def at_precision(store: Store, model: Path, precision: Precision) -> Path:
 
     wanted = Conversion(precision=precision)
     ref = store.build("converted", VERSION["converted"], wanted, {}, make, content={"model": source.digest})
-    return ref.path / MODEL_FILE
+    copy = ref.path / MODEL_FILE
+    _log.info("model: %s", _copy_told(model, source.precision, precision, copy))
+    return copy
+
+
+def _copy_told(model: Path, held: Precision, wanted: Precision, copy: Path) -> str:
+    finest_first = get_args(Precision)
+    is_finer = finest_first.index(wanted) < finest_first.index(held)
+    stays = f"; its rounding to {held} stays: for exact weights use export.precision, or import --precision"
+    return f"{model} holds {held}; running its {wanted} copy {copy}{stays if is_finer else ''}"
 
 
 def _write_model(checkpoint: ArtifactRef, path: Path, precision: Precision, theme_template: str) -> dict[str, Any]:
