@@ -32,8 +32,11 @@ class ProgressReporter(Protocol):
 
 
 def _format(fields: dict[str, object]) -> str:
-    parts = [f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in fields.items()]
-    return " ".join(parts)
+    return " ".join(f"{key}={_number(value) if isinstance(value, float) else value}" for key, value in fields.items())
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 class _NullTask:
@@ -95,14 +98,16 @@ class RichProgress:
     def task(self, name: str, total: float | None, unit: str = "") -> Iterator[Task]:
         from rich import progress  # 2 MB that an engine without a terminal does not need
         from rich.console import Console
+        from rich.table import Column
 
+        whole = Column(no_wrap=True)  # on a narrow terminal the bar gets shorter, never a number
         columns = (
             progress.TextColumn("{task.description}"),
             progress.BarColumn(),
-            progress.MofNCompleteColumn(),
+            progress.MofNCompleteColumn(table_column=whole),
             progress.TextColumn(unit),
-            progress.TimeElapsedColumn(),
-            progress.TimeRemainingColumn(),
+            progress.TimeElapsedColumn(table_column=whole),
+            progress.TimeRemainingColumn(table_column=whole),
             progress.TextColumn("{task.fields[fields_text]}"),
         )
         with progress.Progress(*columns, console=Console(stderr=True), transient=False) as bar:

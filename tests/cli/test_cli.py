@@ -388,7 +388,8 @@ def in_a_process(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
-def test_no_traceback_and_quick_start_in_a_real_process() -> None:
+def test_no_traceback_and_quick_start_in_a_real_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "0")  # of a terminal that does not know its width
     started_s = time.monotonic()
     told, _ = in_a_process("--help").communicate(timeout=60)
     assert time.monotonic() - started_s < 5, "start-up takes seconds: a heavy import has crept in"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -51,6 +52,8 @@ doctor.add_to(app)
 
 def main() -> None:
     """Run the command line; the process's exit code tells how it went (0, 1, 2, 129, 130, 143)."""
+    if os.environ.get("COLUMNS") == "0":  # of a terminal that does not know its width: all output would be cut to it
+        del os.environ["COLUMNS"]
     try:
         app()
     finally:
