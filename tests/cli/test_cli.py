@@ -1,4 +1,4 @@
-"""The command line: bad input is one line and exit code 2; `--json` ends standard output; flags reach the options."""
+"""The command line: `--json` ends standard output; flags reach the options; signals end in order."""
 
 from __future__ import annotations
 
@@ -13,63 +13,13 @@ from pathlib import Path
 from typing import Any, Literal, get_origin
 
 import pytest
-from typer.testing import CliRunner, Result
+from cli_support import answer, refused, run
 
 import tinylm.engine
-from tinylm.cli import app
 from tinylm.cli.options import ENGINE, JOB, SAMPLING
-from tinylm.config import GenerateOptions, ModelConfig, parse
+from tinylm.config import GenerateOptions
 from tinylm.engine import Engine
-from tinylm.errors import ConfigError, EngineError
-from tinylm.modelfile import random_weights
-from tinylm.pipeline import base_changes, load_profile
-from tinylm.quantize import write_model
 from tinylm.stories import GenerateJob, JobSummary, generate_story
-
-SHAPE = ModelConfig(vocab_size=259, context_length=64, n_layers=2, n_heads=2, n_kv_heads=2, d_model=32, d_ff=64)
-
-
-@pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Run every command in an empty folder, and leave the process's signal handlers as they were."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("TINYLM_ARTIFACTS", "TINYLM_REPORTS"):
-        monkeypatch.delenv(name, raising=False)
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    write_model(path, SHAPE, random_weights(SHAPE, 1), b"", "bytes", 256, 257, "int8", {"name": "tiny"})
-    return path
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], prog_name="tinylm")
-
-
-def answer(*arguments: object) -> dict[str, Any]:
-    """Return the JSON that `--json` printed, which must be the only line of standard output."""
-    result = run(*arguments, "--json")
-    assert result.exit_code == 0, result.output
-    lines = result.stdout.splitlines()
-    assert len(lines) == 1
-    told: dict[str, Any] = json.loads(lines[-1])
-    return told
-
-
-def refused(*arguments: object) -> str:
-    """Return the one line that a command with bad input says, after checking that it is one and that the code is 2."""
-    result = run(*arguments)
-    assert result.exit_code == 2, f"exit code {result.exit_code}: {result.output}"
-    lines = [line for line in result.stderr.splitlines() if line.startswith("tinylm: ")]
-    assert len(lines) == 1, result.stderr
-    assert "Traceback" not in result.output
-    return lines[0]
 
 
 def test_story_and_its_json(model: Path) -> None:
@@ -94,24 +44,6 @@ def test_one_stream_gets_all_cores(model: Path, monkeypatch: pytest.MonkeyPatch)
     answer("story", "Once", "--model", model, "--max-new-tokens", 5, "--threads-per-replica", 2, "--max-batch", 4)
     spread = [(setup["replicas"], setup["threads_per_replica"], setup["max_batch"]) for setup in asked]
     assert spread == [(1, 3, 1), (1, 3, 1), (1, 2, 4)]
-
-
-def test_a_folder_is_no_model_file() -> None:
-    result = run("init", "--out", ".")
-    assert result.exit_code == 2
-    assert "is a directory" in result.stderr
-
-
-def test_what_cannot_end_well_is_not_begun(model: Path) -> None:
-    Path("prompts.txt").write_text("One day\n")
-    command = ("generate", "--model", model, "--prompts", "prompts.txt", "--max-new-tokens", 4)
-    assert "--page" in refused(*command, "--out", "out.jsonl", "--page", "page.html")
-    assert "--page" in refused(*command, "--out", "out", "--page", ".")
-    assert "--training" in refused(*command, "--out", "out", "--training", "prompts.txt")
-    assert "auto, " in refused(*command, "--out", "out", "--isa", "foo")
-    assert "foo://" in refused(*command, "--out", "foo://x/y")
-    assert "foo://" in refused(*command[:-4], "--prompts", "foo://x/y.txt", "--out", "out")
-    assert not Path("out").exists()
 
 
 def test_counts_are_of_stories_and_messages_of_what_was_asked(model: Path) -> None:
@@ -218,28 +150,6 @@ def test_generate_passes_every_flag_on(model: Path, monkeypatch: pytest.MonkeyPa
     assert (seen[1].themes, seen[2].preset, seen[2].shard_rows) == (("a", "b"), "bedtime", None)
 
 
-def test_bad_job_flags_are_refused(model: Path) -> None:
-    base = ("generate", "--model", model, "--out", "o")
-    assert "field=column" in refused(*base, "--prompts", "p", "--column", "opening")
-    assert "exactly one source" in refused(*base)
-    assert "exactly one source" in refused(*base, "--prompts", "p", "--theme", "a")
-    assert run(*base, "--prompts", "p", "--busy", "perhaps").exit_code == 2
-    assert run(*base, "--prompts", "p", "--shard-rows", "0").exit_code == 2
-
-
-@pytest.mark.parametrize("flag", ["replicas", "threads_per_replica", "max_batch"])
-def test_an_engine_that_cannot_be_is_bad_input(flag: str, model: Path) -> None:
-    """The command, a job from Python and the engine have one bound, and each says it."""
-    most = int(ENGINE[flag].most or 0)
-    told = run("story", "Once", "--model", model, f"--{flag.replace('_', '-')}", most + 1)
-    assert (told.exit_code, f" {most} " in told.stderr) == (2, True), told.stderr
-    with pytest.raises(ConfigError, match=rf"{flag}: .*less than or equal to {most}; found {most + 1}"):
-        parse(GenerateJob, {"prompts": ("p",), "output": "o", flag: most + 1})
-    with pytest.raises(EngineError, match=rf"{flag} is {most + 1}, expected 1\.\.{most}"):
-        tinylm.engine.load_engine(model, **{flag: most + 1})
-    assert "replicas.0: " in refused("bench", "run", "--model", model, "--replicas", 2000)
-
-
 @pytest.mark.parametrize("flag", ["max_new_tokens", "temperature", "top_k", "min_p", "seed"])
 def test_a_flag_of_zero_counts(model: Path, flag: str, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[GenerateOptions] = []
@@ -258,120 +168,6 @@ def test_a_flag_of_zero_counts(model: Path, flag: str, monkeypatch: pytest.Monke
 def test_generate_shows_every_flag() -> None:
     told = run("generate", "--help").stdout
     assert [flag for flag in [*SAMPLING, *ENGINE, *JOB] if f"--{flag.replace('_', '-')}" not in told] == []
-
-
-BAD_MODELS = {
-    "missing": (None, "no such file"),
-    "truncated": (lambda data: data[:-100], "tiny"),
-    "altered": (lambda data: data[:-7] + bytes([data[-7] ^ 1]) + data[-6:], "tiny"),
-    "no model": (lambda _: b"hello", "tiny"),
-    "empty": (lambda _: b"", "tiny"),
-    "other version": (lambda data: data.replace(b'"format_version":"1"', b'"format_version":"9"'), "version"),
-}
-
-
-@pytest.mark.parametrize("kind", BAD_MODELS)
-@pytest.mark.parametrize("command", ["story", "generate", "eval"])
-def test_bad_models_are_refused(model: Path, kind: str, command: str) -> None:
-    spoil, expected = BAD_MODELS[kind]
-    path = Path("tiny.safetensors")
-    if spoil is not None:
-        data = spoil(model.read_bytes())
-        assert data != model.read_bytes()
-        path.write_bytes(data)
-    Path("text.txt").write_text("One day there was a little cat who ran.\n")
-    extra = {
-        "story": ["Once"],
-        "generate": ["--prompts", "text.txt", "--out", "out"],
-        "eval": ["--text", "text.txt"],
-    }[command]
-    assert expected in refused(command, "--model", path, *extra)
-
-
-def test_no_model_at_all_says_what_to_do() -> None:
-    assert "tinylm run" in refused("story", "Once")
-
-
-def test_bad_prompts_are_refused(model: Path) -> None:
-    base = ("generate", "--model", model, "--out", "out", "--max-new-tokens", 2)
-    assert "absent.txt" in refused(*base, "--prompts", "absent.txt")
-    Path("rows.jsonl").write_text('{"prompt": "One"}\nthis is no JSON\n{"prompt": "Two"}\n')
-    assert "rows.jsonl" in refused(*base, "--prompts", "rows.jsonl")
-
-
-def test_bad_text_is_refused(model: Path) -> None:
-    assert "absent.txt" in refused("eval", "--model", model, "--text", "absent.txt")
-    Path("empty.txt").write_text("")
-    refused("eval", "--model", model, "--text", "empty.txt")
-    Path("table.csv").write_text("title,story\nOne,The cat ran home to the house.\n")
-    assert "--text-column" in refused("eval", "--model", model, "--text", "table.csv")
-    assert answer("eval", "--model", model, "--text", "table.csv", "--text-column", "story")["bytes"] == 30
-
-
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        (["--profile", "absent"], "no profile 'absent'"),
-        (["--profile", "bad.toml"], "bad.toml"),
-        (["--set", "train.color=3"], "train.color: unknown key"),
-        (["--set", "colour"], "table.key=value"),
-        (["--set", "train.minutes=-1"], "train.minutes"),
-        (["--set", "train.minutes.x=1"], "'minutes' is no table"),
-        (["--preset", "absent"], "absent"),
-        (["--profile", "heads.toml"], "n_heads must divide d_model"),
-        (["--profile", "my-text"], "corpus"),
-        (["--corpus", "absent.txt"], "absent.txt"),
-        (["--corpus", "empty.txt"], "empty.txt"),
-    ],
-)
-def test_bad_settings_are_refused(settings: list[str], expected: str) -> None:
-    Path("bad.toml").write_text("[train\n")
-    Path("empty.txt").write_text("")
-    shape = "vocab_size=512\ncontext_length=64\nn_layers=1\nn_heads=3\nn_kv_heads=3\nd_model=32\nd_ff=64"
-    Path("heads.toml").write_text(f"[train.model]\n{shape}\n")
-    assert expected in refused("run", *settings)
-
-
-@pytest.mark.parametrize("other", ["--preset", "--profile", "--from"])
-def test_tables_are_for_fitted_shapes(other: str, model: Path) -> None:
-    given = model if other == "--from" else "story"
-    assert "tables: expected a shape fitted" in refused("train", "--out", "out", "--tables", other, given)
-
-
-def test_training_on_a_model_takes_its_shape_and_rows_that_fit_it(model: Path) -> None:
-    assert "--preset" in refused("train", "--out", "out", "--from", model, "--preset", "story")
-    for setting in ("train.preset='story'", "train.model.d_model=128", "train.model={}"):
-        key = setting.partition("=")[0]
-        assert f"{key}: the model" in refused("train", "--out", "out", "--from", model, "--set", setting)
-    train = load_profile("story", base_changes(model, "story", {})).train
-    assert (train.shape, train.row_lengths) == (SHAPE, (64,))
-    assert "train.context" not in base_changes(model, "story", {"train.context": 32})
-
-
-def test_a_place_for_the_model_is_made_before_it_is_trained() -> None:
-    Path("file").write_text("mine")
-    assert "--out file" in refused("train", "--out", "file", "--profile", "quickstart")
-    assert Path("file").read_text() == "mine"
-
-
-def test_stages_that_the_store_lacks_are_refused() -> None:
-    for command in ("ls", "verify"):
-        assert "no stage 'tokns'" in refused("artifacts", command, "tokns")
-        assert "no stage '/tmp'" in refused("artifacts", command, "/tmp")
-
-
-def test_usage_errors_are_code_2() -> None:
-    assert run("generate").exit_code == 2
-    assert run("absent").exit_code == 2
-    assert run("story", "x", "--top-p", "7").exit_code == 2
-
-
-def test_comparing_recipes_names_the_text_that_is_missing() -> None:
-    assert "absent.txt" in refused("bench", "training", "--corpus", "absent.txt")
-
-
-def test_up_refuses_another_folder() -> None:
-    assert "prefect.yaml" in refused("up")
 
 
 def test_doctor_and_version() -> None:
