@@ -164,7 +164,7 @@ def test_a_suffix_in_capitals_is_that_suffix(name: str, tmp_path: Path) -> None:
 def test_a_format_that_is_not_written_is_refused(name: str) -> None:
     for folder in ("out", "out.v2", "out.gz.d", ".json"):
         assert single_format(GenerateJob(prompts=("p",), output=folder).output) is None
-    with pytest.raises(ConfigError, match=r"output: found .* is not written; name one file of \.parquet, \.jsonl"):
+    with pytest.raises(ConfigError, match=r"output: found .* is not written; name a file ending in \.parquet, \.jsonl"):
         parse(GenerateJob, {"prompts": ("p",), "output": name})
 
 

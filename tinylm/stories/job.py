@@ -66,8 +66,8 @@ class GenerateJob(Config):
         if (suffix := PurePosixPath(self.output).suffix.lower()) in _NOT_WRITTEN:
             known = ", ".join(_FILE_FORMATS)
             raise ValueError(
-                f"output: found {self.output!r}, and {suffix} is not written; name one file of {known}, "
-                f"or a folder of shards by a name without {suffix}"
+                f"output: found {self.output!r}, but {suffix} is not written; name a file ending in {known}, "
+                f"or a folder whose name does not end in {suffix}"
             )
         if self.answer_form == "openai" and file_format(self.output) != "jsonl":
             raise ValueError(f"answer_form openai needs a .jsonl output; found {self.output!r}")
