@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,8 @@ from tinylm.cli.base import ArtifactsDir, Corpus, Json, Output, Valid, find_mode
 from tinylm.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tinylm.artifacts import ArtifactRef
 
 __all__ = ["add_to"]
@@ -71,7 +73,6 @@ def train(
     json_output: Json = False,
 ) -> None:
     """Train a model on your text and export it: out/model.safetensors and out/checkpoint/."""
-    from tinylm.artifacts import MODEL_FILE
     from tinylm.pipeline import FITTED_FROM, base_changes, load_profile, profile_changes, train_model
     from tinylm.progress import terminal_progress
 
@@ -97,14 +98,20 @@ def train(
         fit_around=changes if profile is None and preset is None and base is None else None,
         tables=tables,
     )
-    _copy_whole(refs["train"].path, out_dir / "checkpoint")
-    model = out_dir / MODEL_FILE
+    _hand_over(refs, out_dir, out)
+
+
+def _hand_over(refs: Mapping[str, ArtifactRef], out_dir: Path, out: Output) -> None:
+    """Copy the checkpoint and the exported model out of the store, and tell what they are worth."""
+    from tinylm.artifacts import MODEL_FILE
+
+    checkpoint, model = out_dir / "checkpoint", out_dir / MODEL_FILE
+    _copy_whole(refs["train"].path, checkpoint)
     _copy_whole(refs["model"].path / MODEL_FILE, model)
-    summary: dict[str, Any] = refs["model"].summary
-    quality, cost = refs["train"].summary["valid_bits_per_byte"], summary["bpb_after"] - summary["bpb_before"]
+    trained, exported = refs["train"].summary, refs["model"].summary
+    quality, cost = trained["valid_bits_per_byte"], exported["bpb_after"] - exported["bpb_before"]
     out.line(f"model  {model}  {quality:.4f} bits per byte on the validation text, and {cost:+.4f} for its rounding")
-    trained = {"training": refs["train"].summary, "checkpoint": str(out_dir / "checkpoint")}
-    out.result(summary | trained | {"model": str(model)})
+    out.result(exported | {"training": trained, "checkpoint": str(checkpoint), "model": str(model)})
 
 
 def _make_folder(path: Path) -> None:
