@@ -17,6 +17,8 @@ BUILT := $(VENV)/.built
 DATABASE := $(VENV)/.database
 
 .DEFAULT_GOAL := help
+CPP_FILES := find native -name build -prune -o \( -name '*.cpp' -o -name '*.h' -o -name '*.inl' \)
+
 .PHONY: help install run up test pytest lint types native cli native-test bench bench-smoke bench-peers bench-training fmt constraints clean
 
 help:  ## List the targets
@@ -50,9 +52,10 @@ test: lint types cli native-test pytest  ## Everything that must hold: lint, typ
 pytest: install  ## Python tests alone (ARGS='tests/cli -k json')
 	$(PYTHON) -m pytest $(ARGS)
 
-lint: install  ## Ruff: rules and format
+lint: install  ## Ruff's rules, and the format of Python and C++
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+	$(CPP_FILES) -print0 | xargs -0 $(VENV)/bin/clang-format --dry-run --Werror
 
 types: install  ## mypy, strict
 	$(PYTHON) -m mypy
@@ -83,7 +86,7 @@ bench-training: install  ## Compare the recipe with a plain one (CORPUS= VALID= 
 fmt: install  ## Format Python and C++
 	$(PYTHON) -m ruff check --fix .
 	$(PYTHON) -m ruff format .
-	find native \( -name '*.cpp' -o -name '*.h' -o -name '*.inl' \) -print0 | xargs -0 $(VENV)/bin/clang-format -i
+	$(CPP_FILES) -print0 | xargs -0 $(VENV)/bin/clang-format -i
 
 constraints: install  ## Pin what the environment holds now
 	{ echo '# Every version that the tests ran with; made by `make constraints` from the working environment.'; \

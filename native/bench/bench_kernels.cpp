@@ -61,7 +61,8 @@ const char* type_name(WeightType type) {
 
 void add_matmul(const KernelTable& t, WeightType type, int64_t n, int64_t k, int64_t m) {
   char name[128];
-  std::snprintf(name, sizeof name, "matmul %s N=%d K=%d M=%d", type_name(type), static_cast<int>(n), static_cast<int>(k), static_cast<int>(m));
+  std::snprintf(name, sizeof name, "matmul %s N=%d K=%d M=%d", type_name(type), static_cast<int>(n),
+                static_cast<int>(k), static_cast<int>(m));
   if (!wanted(name)) return;
   std::vector<uint8_t> data(static_cast<size_t>(n * k * 4));
   std::vector<float> scales(static_cast<size_t>(n * (k / 32 + 1)), 0.01f);
@@ -83,18 +84,25 @@ void add_matmul(const KernelTable& t, WeightType type, int64_t n, int64_t k, int
   }
   auto* y = reinterpret_cast<float*>(buffer(static_cast<size_t>(m * n) * 4));
   const KernelTable* table = &t;
-  cases.push_back({name, static_cast<double>(n * k * m), "GMAC/s", [=] { table->matmul(w, rows, m, 0, n, y, n, false); }});
+  cases.push_back(
+      {name, static_cast<double>(n * k * m), "GMAC/s", [=] { table->matmul(w, rows, m, 0, n, y, n, false); }});
 }
 
-void add_attention(const KernelTable& t, KvType type, int64_t head_dim, int64_t length, int64_t queries, int64_t heads) {
+void add_attention(const KernelTable& t, KvType type, int64_t head_dim, int64_t length, int64_t queries,
+                   int64_t heads) {
   char name[128];
-  std::snprintf(name, sizeof name, "attention %s D=%d T=%d queries=%d heads=%d", type == KvType::f32 ? "f32" : type == KvType::q8 ? "q8" : "bf16", static_cast<int>(head_dim),
-                static_cast<int>(length), static_cast<int>(queries), static_cast<int>(heads));
+  std::snprintf(name, sizeof name, "attention %s D=%d T=%d queries=%d heads=%d",
+                type == KvType::f32  ? "f32"
+                : type == KvType::q8 ? "q8"
+                                     : "bf16",
+                static_cast<int>(head_dim), static_cast<int>(length), static_cast<int>(queries),
+                static_cast<int>(heads));
   if (!wanted(name)) return;
   auto views = std::vector<KvView>();
   std::vector<float> k(static_cast<size_t>(head_dim));
   for (int64_t h = 0; h < heads; ++h) {
-    KvView kv{type, head_dim, buffer(t.kv_bytes(type, length, head_dim, false)), buffer(t.kv_bytes(type, length, head_dim, true))};
+    KvView kv{type, head_dim, buffer(t.kv_bytes(type, length, head_dim, false)),
+              buffer(t.kv_bytes(type, length, head_dim, true))};
     for (int64_t p = 0; p < length; ++p) {
       for (auto& v : k) v = uniform();
       t.kv_store(kv, p, k.data(), k.data());
@@ -109,19 +117,37 @@ void add_attention(const KernelTable& t, KvType type, int64_t head_dim, int64_t 
   double macs = 0;
   for (int64_t i = 0; i < queries; ++i) macs += static_cast<double>(2 * head_dim * heads * (length - queries + i + 1));
   cases.push_back({name, macs, "GMAC/s", [=] {
-    for (int64_t h = 0; h < heads; ++h)
-      table->attention({views[static_cast<size_t>(h)], 1, queries, length - queries, 0, 0.2f, q + h * head_dim, heads * head_dim,
-                        out + h * head_dim, heads * head_dim, scratch, {}, {}});
-  }});
+                     for (int64_t h = 0; h < heads; ++h)
+                       table->attention({views[static_cast<size_t>(h)],
+                                         1,
+                                         queries,
+                                         length - queries,
+                                         0,
+                                         0.2f,
+                                         q + h * head_dim,
+                                         heads * head_dim,
+                                         out + h * head_dim,
+                                         heads * head_dim,
+                                         scratch,
+                                         {},
+                                         {}});
+                   }});
 }
 
-// One decode step of many slots, as an engine walks them: layer by layer, slot by slot, one call for all (at least two) heads; out of cache.
-void add_decode(const KernelTable& t, KvType type, int64_t head_dim, int64_t heads, int64_t layers, int64_t slots, int64_t context, int64_t length) {
+// One decode step of many slots, as an engine walks them: layer by layer, slot by slot, one call for all (at least two)
+// heads; out of cache.
+void add_decode(const KernelTable& t, KvType type, int64_t head_dim, int64_t heads, int64_t layers, int64_t slots,
+                int64_t context, int64_t length) {
   char name[128];
-  std::snprintf(name, sizeof name, "decode %s D=%d heads=%d layers=%d slots=%d T=%d", type == KvType::f32 ? "f32" : type == KvType::q8 ? "q8" : "bf16",
-                static_cast<int>(head_dim), static_cast<int>(heads), static_cast<int>(layers), static_cast<int>(slots), static_cast<int>(length));
+  std::snprintf(name, sizeof name, "decode %s D=%d heads=%d layers=%d slots=%d T=%d",
+                type == KvType::f32  ? "f32"
+                : type == KvType::q8 ? "q8"
+                                     : "bf16",
+                static_cast<int>(head_dim), static_cast<int>(heads), static_cast<int>(layers), static_cast<int>(slots),
+                static_cast<int>(length));
   if (!wanted(name)) return;
-  const size_t k_bytes = t.kv_bytes(type, context, head_dim, false), v_bytes = t.kv_bytes(type, context, head_dim, true);
+  const size_t k_bytes = t.kv_bytes(type, context, head_dim, false),
+               v_bytes = t.kv_bytes(type, context, head_dim, true);
   uint8_t* memory = buffer((k_bytes + v_bytes) * static_cast<size_t>(slots * layers * heads));
   const auto view = [=](int64_t slot, int64_t layer) {
     const size_t step = k_bytes + v_bytes;
@@ -139,16 +165,18 @@ void add_decode(const KernelTable& t, KvType type, int64_t head_dim, int64_t hea
   auto* scratch = reinterpret_cast<float*>(buffer(t.attention_scratch_floats(length, head_dim) * 4));
   const KernelTable* table = &t;
   cases.push_back({name, static_cast<double>(slots), "ns", [=] {
-    for (int64_t layer = 0; layer < layers; ++layer)
-      for (int64_t slot = 0; slot < slots; ++slot) {
-        const auto upcoming = [&](int64_t head) {
-          if (slot + 1 == slots) return Upcoming{};
-          const KvView kv = view(slot + 1, layer);
-          return Upcoming{static_cast<uint8_t*>(kv.k) + head * kv.step, static_cast<uint8_t*>(kv.v) + head * kv.step};
-        };
-        table->attention({view(slot, layer), 1, 1, length - 1, 0, 0.2f, q, 0, out, 0, scratch, upcoming(0), upcoming(1), k.data(), k.data()});
-      }
-  }});
+                     for (int64_t layer = 0; layer < layers; ++layer)
+                       for (int64_t slot = 0; slot < slots; ++slot) {
+                         const auto upcoming = [&](int64_t head) {
+                           if (slot + 1 == slots) return Upcoming{};
+                           const KvView kv = view(slot + 1, layer);
+                           return Upcoming{static_cast<uint8_t*>(kv.k) + head * kv.step,
+                                           static_cast<uint8_t*>(kv.v) + head * kv.step};
+                         };
+                         table->attention({view(slot, layer), 1, 1, length - 1, 0, 0.2f, q, 0, out, 0, scratch,
+                                           upcoming(0), upcoming(1), k.data(), k.data()});
+                       }
+                   }});
 }
 
 void add_elementwise(const KernelTable& t, int64_t n) {
@@ -174,13 +202,15 @@ void add_elementwise(const KernelTable& t, int64_t n) {
 
 void add_store(const KernelTable& t, KvType type, int64_t head_dim) {
   constexpr int64_t kPositions = 256;
-  const KvView kv{type, head_dim, buffer(t.kv_bytes(type, kPositions, head_dim, false)), buffer(t.kv_bytes(type, kPositions, head_dim, true))};
+  const KvView kv{type, head_dim, buffer(t.kv_bytes(type, kPositions, head_dim, false)),
+                  buffer(t.kv_bytes(type, kPositions, head_dim, true))};
   auto* x = reinterpret_cast<float*>(buffer(static_cast<size_t>(2 * head_dim) * 4));
   for (int64_t i = 0; i < 2 * head_dim; ++i) x[i] = uniform();
   const KernelTable* table = &t;
-  cases.push_back({std::string(type == KvType::q8 ? "kv_store q8" : "kv_store bf16") + " D=" + std::to_string(head_dim), kPositions, "ns", [=] {
-    for (int64_t p = 0; p < kPositions; ++p) table->kv_store(kv, p, x, x + head_dim);
-  }});
+  cases.push_back({std::string(type == KvType::q8 ? "kv_store q8" : "kv_store bf16") + " D=" + std::to_string(head_dim),
+                   kPositions, "ns", [=] {
+                     for (int64_t p = 0; p < kPositions; ++p) table->kv_store(kv, p, x, x + head_dim);
+                   }});
 }
 
 void add_unpack(const KernelTable& t, WeightType type, int64_t k) {
@@ -190,8 +220,8 @@ void add_unpack(const KernelTable& t, WeightType type, int64_t k) {
   auto* out = reinterpret_cast<float*>(buffer(static_cast<size_t>(k) * 4));
   const KernelTable* table = &t;
   cases.push_back({std::string("unpack_row ") + type_name(type) + " n=" + std::to_string(k), kRows, "ns", [=] {
-    for (int64_t row = 0; row < kRows; ++row) table->unpack_row(w, row, out);
-  }});
+                     for (int64_t row = 0; row < kRows; ++row) table->unpack_row(w, row, out);
+                   }});
 }
 
 void add_sampling(const KernelTable& t, int64_t n) {
@@ -205,11 +235,14 @@ void add_sampling(const KernelTable& t, int64_t n) {
   };
   add("block_max", [=] { table->block_max(x, n, maxima); });
   add("sum_exp", [=] { table->sum_exp(x, n, 4.0f, 1.25f); });
-  add("select top ~60", [=] { table->select_at_least(x, n, maxima, 4.0f - 480.0f / static_cast<float>(n), indices, n); });
+  add("select top ~60",
+      [=] { table->select_at_least(x, n, maxima, 4.0f - 480.0f / static_cast<float>(n), indices, n); });
 }
 
 void add_all(const KernelTable& t) {
-  struct Shape { int64_t n, k; };
+  struct Shape {
+    int64_t n, k;
+  };
   const Shape llama20[] = {{1152, 384}, {384, 384}, {2048, 384}, {384, 1024}, {16000, 384}};
   const Shape llama8[] = {{576, 192}, {192, 192}, {1024, 192}, {192, 512}, {4096, 192}};
   const Shape slm51[] = {{1536, 512}, {2048, 512}, {512, 2048}, {50257, 512}};
@@ -236,7 +269,8 @@ void add_all(const KernelTable& t) {
   for (const int64_t n : {192, 384, 1024}) add_elementwise(t, n);
   for (const KvType type : {KvType::q8, KvType::bf16})
     for (const int64_t head_dim : {32, 64}) add_store(t, type, head_dim);
-  for (const WeightType type : {WeightType::f32, WeightType::bf16, WeightType::q8, WeightType::q4}) add_unpack(t, type, 384);
+  for (const WeightType type : {WeightType::f32, WeightType::bf16, WeightType::q8, WeightType::q4})
+    add_unpack(t, type, 384);
   for (const int64_t n : {4096, 16000, 50257}) add_sampling(t, n);
 }
 

@@ -13,7 +13,8 @@ int main() {
       std::printf("%d threads: %-40s %7.1f GMAC/s\n", threads, peak.instruction, peak.macs_per_s / 1e9);
     }
     for (const size_t mb : {1, 8, 24, 60, 200})
-      std::printf("%d threads: read %3d MB %29s %7.1f GB/s\n", threads, static_cast<int>(mb), "", measure_read(mb << 20, threads, 0.5) / 1e9);
+      std::printf("%d threads: read %3d MB %29s %7.1f GB/s\n", threads, static_cast<int>(mb), "",
+                  measure_read(mb << 20, threads, 0.5) / 1e9);
   }
   return 0;
 }

@@ -1,6 +1,5 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
-
 #include <unistd.h>
 
 #include <algorithm>
@@ -28,25 +27,29 @@ using engine::Result;
 
 constexpr int64_t kMaxWaitNs = int64_t{3600} * 1000000000;
 
-// The engine, or nothing once closed; destruction joins threads, so it runs without the GIL. A forked child has no use for it.
+// The engine, or nothing once closed; destruction joins threads, so it runs without the GIL. A forked child has no use
+// for it.
 class Handle {
  public:
   Handle(const Model& model, int64_t replicas, int64_t threads_per_replica, int64_t max_batch) {
     const py::gil_scoped_release release;
-    engine_ = std::make_shared<engine::Engine>(model.weights, engine::EngineOptions{replicas, threads_per_replica, max_batch});
+    engine_ = std::make_shared<engine::Engine>(model.weights,
+                                               engine::EngineOptions{replicas, threads_per_replica, max_batch});
   }
   ~Handle() { close(); }
   Handle(const Handle&) = delete;
   Handle& operator=(const Handle&) = delete;
 
   std::shared_ptr<engine::Engine> get() const {
-    if (forked()) throw engine::EngineError("the engine belongs to the process that loaded it; load one in this process");
+    if (forked())
+      throw engine::EngineError("the engine belongs to the process that loaded it; load one in this process");
     if (!engine_) throw engine::EngineError("the engine is closed");
     return engine_;
   }
   void close() {
     std::shared_ptr<engine::Engine> last = std::move(engine_);
-    if (forked()) {  // its threads live in the parent alone, so there is nobody to join: the memory goes with this process
+    // Its threads live in the parent alone, so there is nobody to join: the memory goes with this process.
+    if (forked()) {
       new std::shared_ptr<engine::Engine>(std::move(last));
       return;
     }
@@ -190,11 +193,15 @@ void bind_engine(py::module_& module) {
            py::arg("threads_per_replica"), py::arg("max_batch"))
       .def("close", &Handle::close)
       .def("open_channel", [](const Handle& h) { return h.get()->open_channel(); })
-      .def("close_channel", [](const Handle& h, int64_t channel) { h.get()->close_channel(channel); }, py::arg("channel"))
-      .def("cancel", [](const Handle& h, int64_t ticket) { h.get()->cancel(ticket); }, py::arg("ticket"))
-      .def("set_token_bytes",
-           [](const Handle& h, const std::vector<py::bytes>& entries) { h.get()->set_token_bytes(to_table(entries)); },
-           py::arg("entries"))
+      .def(
+          "close_channel", [](const Handle& h, int64_t channel) { h.get()->close_channel(channel); },
+          py::arg("channel"))
+      .def(
+          "cancel", [](const Handle& h, int64_t ticket) { h.get()->cancel(ticket); }, py::arg("ticket"))
+      .def(
+          "set_token_bytes",
+          [](const Handle& h, const std::vector<py::bytes>& entries) { h.get()->set_token_bytes(to_table(entries)); },
+          py::arg("entries"))
       .def("stats", &stats_of)
       .def_property_readonly("cache_bytes", [](const Handle& h) { return h.get()->cache_bytes(); })
       .def_property_readonly("buffer_bytes", [](const Handle& h) { return h.get()->buffer_bytes(); })

@@ -26,7 +26,8 @@ py::tuple measure_macs(const std::string& kind, int threads, double seconds) {
   const std::vector<std::string> kinds = {"int8", "bf16", "f32"};
   const auto found = std::find(kinds.begin(), kinds.end(), kind);
   if (found == kinds.end()) throw py::value_error("kind: found '" + kind + "', expected int8, bf16 or f32");
-  if (threads < 1 || threads > 1024) throw py::value_error("threads: found " + std::to_string(threads) + ", expected 1 to 1024");
+  if (threads < 1 || threads > 1024)
+    throw py::value_error("threads: found " + std::to_string(threads) + ", expected 1 to 1024");
   limits::Peak peak;
   {
     py::gil_scoped_release release;
@@ -36,7 +37,8 @@ py::tuple measure_macs(const std::string& kind, int threads, double seconds) {
 }
 
 double measure_read(size_t working_set_bytes, int threads, double seconds) {
-  if (threads < 1 || threads > 1024) throw py::value_error("threads: found " + std::to_string(threads) + ", expected 1 to 1024");
+  if (threads < 1 || threads > 1024)
+    throw py::value_error("threads: found " + std::to_string(threads) + ", expected 1 to 1024");
   py::gil_scoped_release release;
   return limits::measure_read(working_set_bytes, threads, seconds);
 }
@@ -44,11 +46,12 @@ double measure_read(size_t working_set_bytes, int threads, double seconds) {
 }  // namespace
 
 void bind_machine(py::module_& module) {
-  module.def("available_isas", &available_isas, "Instruction sets that this build has and this machine runs, fastest first.");
+  module.def("available_isas", &available_isas,
+             "Instruction sets that this build has and this machine runs, fastest first.");
   module.def("measure_macs", &measure_macs, py::kw_only(), py::arg("kind"), py::arg("threads"), py::arg("seconds"),
              "The instruction measured and multiply-accumulates per second of all threads; kind int8, bf16 or f32.");
-  module.def("measure_read", &measure_read, py::kw_only(), py::arg("working_set_bytes"), py::arg("threads"), py::arg("seconds"),
-             "Bytes read per second by all threads, each over its own working set.");
+  module.def("measure_read", &measure_read, py::kw_only(), py::arg("working_set_bytes"), py::arg("threads"),
+             py::arg("seconds"), "Bytes read per second by all threads, each over its own working set.");
   module.def("build_info", [] {
     py::dict info;
     info["compiler"] = __VERSION__;

@@ -16,7 +16,8 @@ namespace {
 
 const kernels::KernelTable& table_named(const std::string& isa) {
   const kernels::KernelTable* table = kernels::find_kernels(isa.c_str());
-  if (table == nullptr) throw engine::EngineError("instruction set '" + isa + "' is not in this build or not on this machine");
+  if (table == nullptr)
+    throw engine::EngineError("instruction set '" + isa + "' is not in this build or not on this machine");
   return *table;
 }
 

@@ -40,7 +40,8 @@ Rows rows_of(const Array& x) {
 }
 
 void expect_alike(const Array& x, std::initializer_list<const Array*> others) {
-  for (const Array* other : others) expect(other->size() == x.size() && rows_of(*other).width == rows_of(x).width, "shapes differ");
+  for (const Array* other : others)
+    expect(other->size() == x.size() && rows_of(*other).width == rows_of(x).width, "shapes differ");
 }
 
 void rms_norm(const Array& x, const Array& weight, float eps, Array& y) {
@@ -131,8 +132,8 @@ void adam_row(const AdamRates& a, const std::vector<float>& grad, float* weights
 }
 
 // Adam on the rows of `weights` that `rows` names; gradients of a row named twice are added in their order.
-void adam_rows(const Indices& rows, const Array& grads, Array& weights, Array& mean, Array& square, float lr, float beta1,
-               float beta2, float correction, float eps) {
+void adam_rows(const Indices& rows, const Array& grads, Array& weights, Array& mean, Array& square, float lr,
+               float beta1, float beta2, float correction, float eps) {
   const auto [count, width] = rows_of(grads);
   expect(rows.size() == count && rows_of(weights).width == width, "gradients do not fit the table");
   expect_alike(weights, {&mean, &square});

@@ -7,8 +7,10 @@ namespace py = pybind11;
 
 PYBIND11_MODULE(_native, module) {
   module.doc() = "TinyLM's C++ engine; use it through tinylm.engine.";
-  static PyObject* format_error = py::exception<tinylm::engine::FormatError>(module, "FormatError", PyExc_ValueError).release().ptr();
-  static PyObject* engine_error = py::exception<tinylm::engine::EngineError>(module, "EngineError", PyExc_RuntimeError).release().ptr();
+  static PyObject* format_error =
+      py::exception<tinylm::engine::FormatError>(module, "FormatError", PyExc_ValueError).release().ptr();
+  static PyObject* engine_error =
+      py::exception<tinylm::engine::EngineError>(module, "EngineError", PyExc_RuntimeError).release().ptr();
   py::register_exception_translator([](std::exception_ptr caught) {
     try {
       if (caught) std::rethrow_exception(caught);

@@ -13,7 +13,7 @@ namespace tinylm::engine {
 
 FileSource::FileSource(const std::string& path) : descriptor_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {
   if (descriptor_ < 0) throw FileError(std::strerror(errno));
-  struct stat facts {};
+  struct stat facts{};
   const bool known = ::fstat(descriptor_, &facts) == 0;
   if (known && S_ISREG(facts.st_mode)) {
     size_ = static_cast<uint64_t>(facts.st_size);

@@ -10,7 +10,8 @@
 namespace tinylm::engine {
 
 inline int64_t steady_ns() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
 
 // A counter of constant rate, about 8 ns to read; its unit is known only relative to steady_ns (see Engine::stats).

@@ -16,7 +16,9 @@ class Fields {
  public:
   explicit Fields(const Json::Object& object) : object_(object) {}
 
-  int64_t integer(std::string_view name, int64_t low, int64_t high) { return take(name).integer(label(name), low, high); }
+  int64_t integer(std::string_view name, int64_t low, int64_t high) {
+    return take(name).integer(label(name), low, high);
+  }
   bool boolean(std::string_view name) { return take(name).boolean(label(name)); }
 
   // For a field that older files do not have.
@@ -28,8 +30,7 @@ class Fields {
 
   double number(std::string_view name, double low, double high) {
     const double value = take(name).number(label(name));
-    if (value < low || value > high)
-      throw FormatError(label(name) + " is " + std::to_string(value) + ", out of range");
+    if (value < low || value > high) throw FormatError(label(name) + " is " + std::to_string(value) + ", out of range");
     return value;
   }
 

@@ -26,8 +26,8 @@ struct Config {
   bool bias, tied_embeddings, qk_norm, parallel_residual, value_embeddings;
   float logit_softcap, norm_eps;
   double rope_theta;
-  int64_t local_window;         // positions that a local layer sees; 0: all
-  std::vector<bool> is_local;   // per layer
+  int64_t local_window;             // positions that a local layer sees; 0: all
+  std::vector<bool> is_local;       // per layer
   std::vector<int64_t> ngram_rows;  // rows of the tables of hashed pairs, triples, ...
   int64_t copy_ngrams;              // longest n-gram whose last use in the text is looked up; 0: off
 

@@ -158,10 +158,8 @@ int64_t Engine::submit(std::shared_ptr<Request> request) {
     queue_.push_back(std::move(request));
   }
   hold.unlock();
-  if (answered)
-    done_.notify_all();
-  else
-    work_.notify_one();  // one request, one replica
+  if (answered) done_.notify_all();
+  else work_.notify_one();  // one request, one replica
   return ticket;
 }
 

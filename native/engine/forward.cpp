@@ -11,7 +11,7 @@ namespace tinylm::engine {
 
 namespace {
 
-constexpr int64_t kFusedChannels = 128; // feed-forward channels finished while they are in L1 and L2 (chosen)
+constexpr int64_t kFusedChannels = 128;  // feed-forward channels finished while they are in L1 and L2 (chosen)
 
 // Floats between rows: an odd number of cache lines, or the rows of a tile would compete for the same few sets of L1.
 int64_t row_stride(int64_t floats) { return kernels::round_up(floats, kernels::kLanes) | kernels::kLanes; }
@@ -25,7 +25,8 @@ Forward::Forward(const Weights& weights, Team& team, KvCache& cache, int64_t max
       team_(team),
       cache_(cache),
       max_rows_(max_rows) {
-  for (const kernels::Matrix* matrix : {&weights.layers[0].qkv, &weights.layers[0].wo, &weights.layers[0].up, &weights.layers[0].down})
+  for (const kernels::Matrix* matrix :
+       {&weights.layers[0].qkv, &weights.layers[0].wo, &weights.layers[0].up, &weights.layers[0].down})
     row_macs_ += matrix->n * matrix->k;
   for (Plan* plan : {&all_, &wanted_}) plan->parts.resize(static_cast<size_t>(team.size()));
   make_buffers();
@@ -71,7 +72,8 @@ void Forward::make_prepared_rows() {
 
 size_t Forward::bytes() const {
   size_t total = positions_.size();
-  for (const Buffer* buffer : {&x_, &qkv_, &mixed_, &up_, &logits_, &maxima_, &passing_, &tops_, &normed_, &looked_up_, &scratch_})
+  for (const Buffer* buffer :
+       {&x_, &qkv_, &mixed_, &up_, &logits_, &maxima_, &passing_, &tops_, &normed_, &looked_up_, &scratch_})
     total += buffer->pages.size();
   for (const Pages& pages : prepared_) total += pages.size();
   return total;
@@ -174,7 +176,8 @@ void Forward::layer(int thread, int64_t index) {
   feed_forward(thread, layer, early);
 }
 
-// Of a row without logits the last layer need leave keys and values alone; the rows with logits then go through it by themselves.
+// Of a row without logits the last layer need leave keys and values alone; the rows with logits then go through it by
+// themselves.
 void Forward::narrow(int thread) {
   const int64_t index = config_.n_layers - 1;
   const LayerWeights& layer = weights_.layers[static_cast<size_t>(index)];
@@ -191,7 +194,8 @@ void Forward::narrow(int thread) {
 
 void Forward::keep_wanted_rows() {
   for (size_t i = 0; i < all_.logit_rows.size(); ++i)  // ascending, so none is overwritten before it has moved
-    std::memmove(x_.row(static_cast<int64_t>(i)), x_.row(all_.logit_rows[i]), static_cast<size_t>(config_.d_model) * sizeof(float));
+    std::memmove(x_.row(static_cast<int64_t>(i)), x_.row(all_.logit_rows[i]),
+                 static_cast<size_t>(config_.d_model) * sizeof(float));
   plan_ = &wanted_;
 }
 
@@ -200,8 +204,10 @@ void Forward::normalise(const NormWeights& norm, const float* x, float* y) const
   else table_.layernorm(x, norm.weight, norm.bias, config_.d_model, config_.norm_eps, y);
 }
 
-// Returns the first row of this thread's part. A single row is prepared by every thread for itself: cheaper than meeting the others once more.
-const uint8_t* Forward::prepare_normed(int thread, const NormWeights& norm, const kernels::Matrix& matrix, size_t buffer) {
+// Returns the first row of this thread's part. A single row is prepared by every thread for itself: cheaper than
+// meeting the others once more.
+const uint8_t* Forward::prepare_normed(int thread, const NormWeights& norm, const kernels::Matrix& matrix,
+                                       size_t buffer) {
   const size_t row_bytes = table_.row_bytes(matrix.type, matrix.k);
   float* normed = normed_.row(thread);
   const auto prepare = [&](int64_t row, uint8_t* to) {
@@ -238,20 +244,20 @@ int64_t Forward::grain(int64_t channels) const {
   return kernels::round_up(std::max<int64_t>(channels / (4 * team_.active()), 1), 2 * kernels::kLanes);
 }
 
-void Forward::multiply(int thread, const kernels::Matrix& matrix, const uint8_t* prepared, const Buffer& to, bool accumulate,
-                       int64_t first_channel) {
+void Forward::multiply(int thread, const kernels::Matrix& matrix, const uint8_t* prepared, const Buffer& to,
+                       bool accumulate, int64_t first_channel) {
   const Part& part = part_of(thread);
   const int64_t channels = matrix.n - first_channel;
   const auto product = [&](int64_t begin, int64_t end) {
-    table_.matmul(matrix, prepared, part.end - part.begin, first_channel + begin, first_channel + end, to.row(part.begin), to.stride,
-                  accumulate);
+    table_.matmul(matrix, prepared, part.end - part.begin, first_channel + begin, first_channel + end,
+                  to.row(part.begin), to.stride, accumulate);
   };
   if (divided()) product(0, channels);
   else team_.each(channels, grain(channels), product);
 }
 
-// A prompt of many tiles is stored before any of them is attended to; whatever fits one tile is stored just before it is
-// read, while the lines are in L1.
+// A prompt of many tiles is stored before any of them is attended to; whatever fits one tile is stored just before it
+// is read, while the lines are in L1.
 void Forward::mix(const LayerWeights& layer, int64_t index, int thread) {
   const Part& part = part_of(thread);
   store_ahead(layer, index, thread);
@@ -288,18 +294,20 @@ void Forward::store(const LayerWeights& layer, int64_t index, int thread) {
   });
 }
 
-void Forward::store_rows(const LayerWeights& layer, int64_t index, int64_t first_head, int64_t heads, int64_t first_row, int64_t rows,
-                         int thread) {
+void Forward::store_rows(const LayerWeights& layer, int64_t index, int64_t first_head, int64_t heads, int64_t first_row,
+                         int64_t rows, int thread) {
   for (int64_t row = first_row; row < first_row + rows; ++row) {
     const Row& at = plan_->rows[static_cast<size_t>(row)];
     float *qkv = qkv_.row(row), *head = qkv + first_head * config_.head_dim;
     finish_new(layer, at, qkv, first_head, heads, thread);
-    table_.kv_store(cache_.view(at.slot, index, first_head, heads), at.position, head + weights_.k_row, head + weights_.v_row);
+    table_.kv_store(cache_.view(at.slot, index, first_head, heads), at.position, head + weights_.k_row,
+                    head + weights_.v_row);
   }
 }
 
 // Makes a row's new keys and values what the cache is to hold.
-void Forward::finish_new(const LayerWeights& layer, const Row& at, float* qkv, int64_t first_head, int64_t heads, int thread) {
+void Forward::finish_new(const LayerWeights& layer, const Row& at, float* qkv, int64_t first_head, int64_t heads,
+                         int thread) {
   const int64_t begin = first_head * config_.head_dim, count = heads * config_.head_dim;
   if (config_.value_embeddings) {
     float *looked_up = looked_up_.row(thread), *v = qkv + weights_.v_row + begin;
@@ -351,7 +359,8 @@ void Forward::attend(int64_t index, const Part& part, size_t number, int thread)
   call.scratch = scratch_.row(thread);
   const auto [next, later] = heads_after(part, number, index);
   call.next = next, call.later = later;
-  if (unit.stores) call.new_k = qkv + weights_.k_row + unit.first_head * D, call.new_v = qkv + weights_.v_row + unit.first_head * D;
+  if (unit.stores)
+    call.new_k = qkv + weights_.k_row + unit.first_head * D, call.new_v = qkv + weights_.v_row + unit.first_head * D;
   table_.attention(call);
 }
 

@@ -14,8 +14,8 @@
 
 namespace tinylm::engine {
 
-// `count` tokens of one slot at positions first_position...; the last `logits` of them need logits. `tokens` points into
-// the whole text, so that the tokens before these can be read.
+// `count` tokens of one slot at positions first_position...; the last `logits` of them need logits. `tokens` points
+// into the whole text, so that the tokens before these can be read.
 struct Segment {
   int64_t slot, first_position, count;
   const int32_t* tokens;
@@ -28,9 +28,11 @@ struct RowCost {
   int64_t at(int64_t position) const { return products + per_position * position; }
 };
 
-// Puts the first row of each part into `begins`: at most `parts`, as nearly equal in cost as boundaries allow. A part begins with a
-// segment, or where its tiles of rows would end; that is a multiple of four, since the cache's values of four positions share words.
-void divide_rows(const std::vector<Segment>& segments, int64_t parts, const RowCost& cost, std::vector<int64_t>& begins);
+// Puts the first row of each part into `begins`: at most `parts`, as nearly equal in cost as boundaries allow. A part
+// begins with a segment, or where its tiles of rows would end; that is a multiple of four, since the cache's values of
+// four positions share words.
+void divide_rows(const std::vector<Segment>& segments, int64_t parts, const RowCost& cost,
+                 std::vector<int64_t>& begins);
 
 // Receives one row of logits at a time, on any thread of the team; must not throw.
 class LogitSink {
@@ -38,14 +40,14 @@ class LogitSink {
   virtual ~LogitSink() = default;
   // How many of a row's largest logits it wants, or 0: all. row: its number among the call's logit rows.
   virtual int64_t wanted(int64_t row) const = 0;
-  // logits: (V), may be changed. maxima: as block_max writes them. floor: blocks of logits whose maximum is below it may hold anything;
-  // wanted(row) maxima reach it, or it is -inf.
+  // logits: (V), may be changed. maxima: as block_max writes them. floor: blocks of logits whose maximum is below it
+  // may hold anything; wanted(row) maxima reach it, or it is -inf.
   virtual void take(int thread, int64_t row, float* logits, float* maxima, float floor) = 0;
 };
 
-constexpr int64_t kLogitRows = 64;      // rows of logits held at once: 13 MB at V = 50,257
-constexpr int64_t kHeadChannels = 1024; // logits whose block maxima are taken while they are in L2: 16 blocks, as keep_likely takes
-constexpr int64_t kLikelyLevels = 4;    // 64 wanted logits at most, or all are stored (chosen)
+constexpr int64_t kLogitRows = 64;       // rows of logits held at once: 13 MB at V = 50,257
+constexpr int64_t kHeadChannels = 1024;  // logits whose block maxima are taken in L2: 16 blocks, as keep_likely takes
+constexpr int64_t kLikelyLevels = 4;     // 64 wanted logits at most, or all are stored (chosen)
 
 enum class StepPart { gemm, attention, head, sampling, rest };
 using PartTicks = std::array<int64_t, 5>;
@@ -112,7 +114,8 @@ class Forward {
   void some_logits(const uint8_t* prepared, int64_t rows, int64_t begin, int64_t end, int64_t levels);
   void store(const LayerWeights& layer, int64_t index, int thread);
   void store_ahead(const LayerWeights& layer, int64_t index, int thread);
-  void store_rows(const LayerWeights& layer, int64_t index, int64_t first_head, int64_t heads, int64_t first_row, int64_t rows, int thread);
+  void store_rows(const LayerWeights& layer, int64_t index, int64_t first_head, int64_t heads, int64_t first_row,
+                  int64_t rows, int thread);
   void finish_new(const LayerWeights& layer, const Row& at, float* qkv, int64_t first_head, int64_t heads, int thread);
   void rotate(const NormWeights& norm, float* x, int64_t heads, int64_t position) const;
   std::array<kernels::Upcoming, 2> heads_after(const Part& part, size_t number, int64_t index) const;
@@ -129,7 +132,8 @@ class Forward {
   template <typename Body>
   void over(int64_t count, Body&& body);
   int64_t grain(int64_t channels) const;
-  // The rows of a part lie close together; parts lie so far apart that none reaches into the next, however long a row is.
+  // The rows of a part lie close together; parts lie so far apart that none reaches into the next, however long a row
+  // is.
   uint8_t* prepared_row(size_t buffer, const Part& part, int64_t row, size_t row_bytes) const {
     return prepared_[buffer].data() + static_cast<size_t>(part.begin) * prepared_bytes_ +
            static_cast<size_t>(row - part.begin) * row_bytes;
@@ -152,11 +156,11 @@ class Forward {
   bool narrows_ = false;  // this step goes from all_ to wanted_
   std::vector<Segment> wanted_segments_;
   std::vector<int64_t> begins_;  // first rows of the plan's parts
-  int64_t row_macs_ = 0;  // multiply-accumulates of a row in the products of one layer
+  int64_t row_macs_ = 0;         // multiply-accumulates of a row in the products of one layer
 
   Buffer x_, qkv_, mixed_, up_, logits_, maxima_, normed_, looked_up_, scratch_;  // the last three: one row per thread
-  Buffer passing_, tops_;      // logits of some channels, and what keep_likely remembers of a row
-  std::vector<float> floors_;  // of the rows of logits
+  Buffer passing_, tops_;          // logits of some channels, and what keep_likely remembers of a row
+  std::vector<float> floors_;      // of the rows of logits
   std::array<Pages, 3> prepared_;  // 0, 1: shared rows; 2: one row per thread
   size_t prepared_bytes_ = 0;      // of the largest prepared row
   Pages positions_;                // RoPE: cos then sin of each position; sinusoidal: (context, C)

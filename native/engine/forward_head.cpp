@@ -12,7 +12,8 @@ constexpr int64_t kNearLogits = 262'144;  // of all rows: 1 MB, which a second-l
 
 }  // namespace
 
-// Levels for keep_likely, or 0: all logits of these rows are to be stored. Threads that share the channels store them all.
+// Levels for keep_likely, or 0: all logits of these rows are to be stored. Threads that share the channels store them
+// all.
 int64_t Forward::likely_levels(int64_t first, int64_t rows) const {
   if (team_.active() > 1 || rows * config_.vocab_size < kNearLogits) return 0;
   int64_t most = 0;
@@ -24,7 +25,8 @@ int64_t Forward::likely_levels(int64_t first, int64_t rows) const {
   return (most + kernels::kLanes - 1) / kernels::kLanes;
 }
 
-// Of few wanted logits only the likely blocks are stored: of V = 50,257 all of them, written and read again, leave the second-level cache.
+// Of few wanted logits only the likely blocks are stored: of V = 50,257 all of them, written and read again, leave the
+// second-level cache.
 void Forward::some_logits(const uint8_t* prepared, int64_t rows, int64_t begin, int64_t end, int64_t levels) {
   const Buffer& to = levels ? passing_ : logits_;
   float* first = levels ? passing_.row(0) - begin : logits_.row(0);

@@ -7,26 +7,28 @@ namespace tinylm::engine {
 
 namespace {
 
-constexpr int64_t kQueryTile = 16;      // prompt positions per attention call, so that threads share a long prompt
-// Rows per thread from which each thread takes its own rows through a layer. From 6 on that was a fifth to a half faster for the
-// llamas and equal for slm-51m, at 4 equal or slower (decode, two threads, Zen 5).
+constexpr int64_t kQueryTile = 16;  // prompt positions per attention call, so that threads share a long prompt
+// Rows per thread from which each thread takes its own rows through a layer. From 6 on that was a fifth to a half
+// faster for the llamas and equal for slm-51m, at 4 equal or slower (decode, two threads, Zen 5).
 constexpr int64_t kDividedRows = 6;
-constexpr int64_t kAttentionCost = 3;   // a multiply-accumulate in attention, against one in a product (measured)
-constexpr int64_t kRowTile = 8;         // rows that a product takes at once at most; a multiple of four
+constexpr int64_t kAttentionCost = 3;  // a multiply-accumulate in attention, against one in a product (measured)
+constexpr int64_t kRowTile = 8;        // rows that a product takes at once at most; a multiple of four
 
-constexpr int64_t kWantedPerSkipped = 4;  // rows that may go twice through a layer's keys and values for one that skips the rest (chosen)
+// Rows that may go twice through a layer's keys and values for one that skips the rest (chosen).
+constexpr int64_t kWantedPerSkipped = 4;
 
 }  // namespace
 
-// Fills wanted_ with the rows that have logits; returns whether the last layer is cheaper with these alone. It computes the
-// keys and values of all rows first, a tenth to a sixth of its products, and those of the wanted rows again.
+// Fills wanted_ with the rows that have logits; returns whether the last layer is cheaper with these alone. It computes
+// the keys and values of all rows first, a tenth to a sixth of its products, and those of the wanted rows again.
 bool Forward::plan_last_layer(const std::vector<Segment>& segments) {
   int64_t rows = 0, wanted = 0;
   wanted_segments_.clear();
   for (const Segment& s : segments) {
     rows += s.count, wanted += s.logits;
     const int64_t skipped = s.count - s.logits;
-    if (s.logits) wanted_segments_.push_back({s.slot, s.first_position + skipped, s.logits, s.tokens + skipped, s.logits});
+    if (s.logits)
+      wanted_segments_.push_back({s.slot, s.first_position + skipped, s.logits, s.tokens + skipped, s.logits});
   }
   if ((rows - wanted) * kWantedPerSkipped < wanted || rows == wanted) return false;
   make_plan(wanted_segments_, wanted_);
@@ -53,24 +55,28 @@ void Forward::make_plan(const std::vector<Segment>& segments, Plan& plan) {
   extend_positions(end);
 }
 
-void divide_rows(const std::vector<Segment>& segments, int64_t parts, const RowCost& cost, std::vector<int64_t>& begins) {
+void divide_rows(const std::vector<Segment>& segments, int64_t parts, const RowCost& cost,
+                 std::vector<int64_t>& begins) {
   int64_t total = 0, done = 0, row = 0;
   for (const Segment& s : segments)
     for (int64_t i = 0; i < s.count; ++i) total += cost.at(s.first_position + i);
   begins.assign(1, 0);
   for (const Segment& s : segments)
     for (int64_t i = 0; i < s.count; ++i, ++row) {
-      const int64_t position = s.first_position + i, next_cost = cost.at(position), part = static_cast<int64_t>(begins.size());
+      const int64_t position = s.first_position + i, next_cost = cost.at(position),
+                    part = static_cast<int64_t>(begins.size());
       const bool boundary = i == 0 || position % kRowTile == 0;
       const int64_t to_next = std::min(s.count - i, kRowTile - position % kRowTile);  // boundary, in rows
-      if (row > 0 && boundary && part < parts && done + to_next * next_cost / 2 >= total * part / parts) begins.push_back(row);
+      if (row > 0 && boundary && part < parts && done + to_next * next_cost / 2 >= total * part / parts)
+        begins.push_back(row);
       done += next_cost;
     }
 }
 
 void Forward::divide(const std::vector<Segment>& segments, Plan& plan) {
   const int64_t rows = static_cast<int64_t>(plan.rows.size()), threads = team_.size();
-  divide_rows(segments, rows >= kDividedRows * threads ? threads : 1, {row_macs_, kAttentionCost * 2 * config_.q_width()}, begins_);
+  divide_rows(segments, rows >= kDividedRows * threads ? threads : 1,
+              {row_macs_, kAttentionCost * 2 * config_.q_width()}, begins_);
   plan.parts_in_use = begins_.size();
   for (size_t part = 0; part < plan.parts.size(); ++part) {
     Part& each = plan.parts[part];

@@ -232,8 +232,7 @@ class JsonParser {
 Json Json::parse(std::string_view text) { return JsonParser(text).document(); }
 
 void Json::expect(Type type, std::string_view what) const {
-  if (type_ != type)
-    throw FormatError(std::string(what) + " is " + name_of(type_) + ", expected " + name_of(type));
+  if (type_ != type) throw FormatError(std::string(what) + " is " + name_of(type_) + ", expected " + name_of(type));
 }
 
 bool Json::boolean(std::string_view what) const {

@@ -30,7 +30,8 @@ KvCache::KvCache(const Config& config, const kernels::KernelTable& table, kernel
       layers_(config.n_layers),
       kv_heads_(config.n_kv_heads),
       head_dim_(config.head_dim) {
-  const size_t per_head = table.kv_bytes(type, context_, head_dim_, false) + table.kv_bytes(type, context_, head_dim_, true);
+  const size_t per_head =
+      table.kv_bytes(type, context_, head_dim_, false) + table.kv_bytes(type, context_, head_dim_, true);
   // Twice the address space: then a gap for one more slot exists however the others lie.
   pages_ = Pages(2 * cache_bytes(per_head, config, slots), true, "the key/value cache");
   slots_.resize(static_cast<size_t>(slots));
@@ -67,7 +68,8 @@ size_t KvCache::first_gap(size_t bytes) const {
 }
 
 void KvCache::copy(int64_t from, int64_t to, int64_t count) const {
-  for (int64_t layer = 0; layer < layers_; ++layer) table_.kv_copy(view(from, layer, 0, kv_heads_), view(to, layer, 0, kv_heads_), count);
+  for (int64_t layer = 0; layer < layers_; ++layer)
+    table_.kv_copy(view(from, layer, 0, kv_heads_), view(to, layer, 0, kv_heads_), count);
 }
 
 }  // namespace tinylm::engine

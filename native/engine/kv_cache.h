@@ -15,7 +15,8 @@ class KvCache {
  public:
   KvCache(const Config& config, const kernels::KernelTable& table, kernels::KvType type, int64_t slots);
 
-  // Positions that a request of `positions` tokens at most gets; what a slot holds survives only if this stays the same.
+  // Positions that a request of `positions` tokens at most gets; what a slot holds survives only if this stays the
+  // same.
   int64_t capacity_for(int64_t positions) const;
   int64_t capacity(int64_t slot) const { return slots_[static_cast<size_t>(slot)].capacity; }
   void set_capacity(int64_t slot, int64_t capacity);

@@ -11,7 +11,7 @@ int64_t ngram_row(const int32_t* token, int64_t position, int64_t n, int64_t row
 struct LastUse {
   // Of the longest n-gram, at most `longest`, that ends at `token` and at an earlier place; 0: none does.
   int64_t length;
-  int32_t after;   // the token that came after the last such place
+  int32_t after;  // the token that came after the last such place
 };
 LastUse last_use(const int32_t* token, int64_t position, int64_t longest);
 

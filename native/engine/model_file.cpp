@@ -19,7 +19,8 @@ struct TypeName {
   DType dtype;
   uint64_t bytes;
 };
-constexpr TypeName kTypes[] = {{"F32", DType::f32, 4}, {"BF16", DType::bf16, 2}, {"I8", DType::i8, 1}, {"U8", DType::u8, 1}};
+constexpr TypeName kTypes[] = {
+    {"F32", DType::f32, 4}, {"BF16", DType::bf16, 2}, {"I8", DType::i8, 1}, {"U8", DType::u8, 1}};
 
 std::string read_text(const ByteSource& source) {
   uint8_t prefix[8];
@@ -45,8 +46,10 @@ TensorEntry parse_entry(const std::string& name, const Json& json, uint64_t data
   };
   if (fields.size() != 3) throw FormatError("tensor " + name + " has unknown fields");
   const std::string& dtype = field("dtype").string("dtype of " + name);
-  const auto type = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const TypeName& t) { return dtype == t.name; });
-  if (type == std::end(kTypes)) throw FormatError("tensor " + name + " has type " + dtype.substr(0, 16) + ", which no model uses");
+  const auto type =
+      std::find_if(std::begin(kTypes), std::end(kTypes), [&](const TypeName& t) { return dtype == t.name; });
+  if (type == std::end(kTypes))
+    throw FormatError("tensor " + name + " has type " + dtype.substr(0, 16) + ", which no model uses");
 
   TensorEntry entry{type->dtype, {}, 0, type->bytes};
   for (const Json& extent : field("shape").array("shape of " + name)) {
@@ -97,7 +100,8 @@ class Metadata {
     const std::string& found = take(key);
     for (const char* text : allowed)
       if (found == text) return found;
-    throw FormatError("metadata key " + std::string(key) + " is '" + found.substr(0, 40) + "', which this engine does not know");
+    throw FormatError("metadata key " + std::string(key) + " is '" + found.substr(0, 40) +
+                      "', which this engine does not know");
   }
 
   int64_t token(const char* key, int64_t vocab_size) {
@@ -105,7 +109,8 @@ class Metadata {
     if (text.empty()) return -1;
     const bool digits = text.size() < 8 && text.find_first_not_of("0123456789") == std::string::npos;
     const int64_t id = digits ? std::stoll(text) : kMaxTokens;
-    if (id >= vocab_size) throw FormatError("metadata key " + std::string(key) + " is '" + text.substr(0, 40) + "', expected a token id");
+    if (id >= vocab_size)
+      throw FormatError("metadata key " + std::string(key) + " is '" + text.substr(0, 40) + "', expected a token id");
     return id;
   }
 
@@ -143,7 +148,8 @@ void parse_metadata(const Json::Object& object, ModelHeader& header) {
   metadata.take("format");
   const std::string& version = metadata.take("format_version");
   if (version != kVersion)
-    throw FormatError("format version " + version.substr(0, 20) + ", this TinyLM reads " + kVersion + "; export the model again");
+    throw FormatError("format version " + version.substr(0, 20) + ", this TinyLM reads " + kVersion +
+                      "; export the model again");
   header.config_json = metadata.take("config");
   header.config = parse_config(header.config_json);
   header.precision = metadata.one_of("precision", {"f32", "bf16", "int8", "int4"});

@@ -24,8 +24,8 @@ struct ModelHeader {
   std::string config_json, precision, tokenizer_kind, provenance, sha256;
   int64_t bos_id = -1, eos_id = -1;  // -1: the model has none
   bool add_bos = true;
-  uint64_t sum64 = 0;                // expected digest of everything
-  uint64_t metadata_sum = 0;         // its part over the metadata
+  uint64_t sum64 = 0;         // expected digest of everything
+  uint64_t metadata_sum = 0;  // its part over the metadata
   std::map<std::string, TensorEntry> tensors;
 };
 

@@ -1,5 +1,5 @@
-// How many threads a lone row is quicker on: all of a team, or one. The answer changes while a text is written (a neighbour
-// takes a core, a host moves it), so it is measured: now and then some steps go the other way.
+// How many threads a lone row is quicker on: all of a team, or one. The answer changes while a text is written (a
+// neighbour takes a core, a host moves it), so it is measured: now and then some steps go the other way.
 #pragma once
 
 #include <algorithm>
@@ -26,7 +26,7 @@ class Pace {
   }
 
  private:
-  static constexpr int64_t kFewestSteps = 4, kTrialSteps = 128;      // a trial that has gained nothing ends early
+  static constexpr int64_t kFewestSteps = 4, kTrialSteps = 128;       // a trial that has gained nothing ends early
   static constexpr int64_t kFirstInterval = 16, kLastInterval = 256;  // steps between trials (all four chosen)
 
   void try_the_other() {

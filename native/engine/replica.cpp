@@ -77,7 +77,8 @@ bool Replica::admit(bool wait) {
   return true;
 }
 
-// Where a request goes: a free slot whose cache begins like it and has room for it, else one that it copies nothing from.
+// Where a request goes: a free slot whose cache begins like it and has room for it, else one that it copies nothing
+// from.
 Replica::Place Replica::find_place(const Request& request, int64_t capacity) const {
   const int64_t limit = request.task == Task::generate ? static_cast<int64_t>(request.tokens.size()) - 1 : 0;
   Place place{slots_.size(), 0, slots_.size(), kShortestPrefix - 1};
@@ -98,7 +99,8 @@ Replica::Place Replica::find_place(const Request& request, int64_t capacity) con
 }
 
 void Replica::place(std::shared_ptr<Request> request) {
-  const int64_t room = request->task == Task::generate ? std::min(request->max_new_tokens, weights_.config().context_length) : 0;
+  const int64_t room =
+      request->task == Task::generate ? std::min(request->max_new_tokens, weights_.config().context_length) : 0;
   const int64_t capacity = cache_.capacity_for(static_cast<int64_t>(request->tokens.size()) + room);
   const Place found = find_place(*request, capacity);
   const int64_t home = static_cast<int64_t>(found.home);
@@ -187,7 +189,8 @@ void Replica::take(int thread, int64_t row, float* logits, float* maxima, float 
   } else {
     const uint64_t at = static_cast<uint64_t>(position) + 1;
     float* log_prob = request.log_probs ? &log_probs_[static_cast<size_t>(row)] : nullptr;
-    sampled_[static_cast<size_t>(row)] = sampler.choose(logits, maxima, floor, request.sampling, slot.seen(), at, log_prob);
+    sampled_[static_cast<size_t>(row)] =
+        sampler.choose(logits, maxima, floor, request.sampling, slot.seen(), at, log_prob);
   }
 }
 
@@ -213,7 +216,8 @@ void Replica::apply(int64_t now_ns) {
   for (const Segment& segment : segments_) {
     const size_t index = static_cast<size_t>(segment.slot);
     Slot& slot = slots_[index];
-    if (slot.busy() && slot.request().task != Task::generate && slot.pending() == 0) finish(index, Finish::length, now_ns);
+    if (slot.busy() && slot.request().task != Task::generate && slot.pending() == 0)
+      finish(index, Finish::length, now_ns);
   }
 }
 

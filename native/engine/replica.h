@@ -19,8 +19,8 @@ namespace tinylm::engine {
 class Desk {
  public:
   virtual ~Desk() = default;
-  // The next request for a replica with `active` busy slots, null if there is none for it now. With `wait`, blocks until
-  // there is one; null then means the end.
+  // The next request for a replica with `active` busy slots, null if there is none for it now. With `wait`, blocks
+  // until there is one; null then means the end.
   virtual std::shared_ptr<Request> next_request(int64_t active, bool wait) = 0;
   virtual void deliver(std::vector<Result>& results) = 0;  // leaves `results` empty
 };
@@ -81,8 +81,8 @@ class Replica final : private LogitSink {
 
   std::vector<Segment> segments_;
   std::vector<Wanted> wanted_;
-  std::vector<int32_t> sampled_;    // per wanted row
-  std::vector<float> log_probs_;    // per wanted row
+  std::vector<int32_t> sampled_;  // per wanted row
+  std::vector<float> log_probs_;  // per wanted row
   std::vector<Result> results_;
 
   std::array<std::atomic<int64_t>, 9> counters_{};  // steps, rows, new tokens, busy ns, then ticks by part

@@ -57,8 +57,9 @@ struct Result {
   int64_t prompt_tokens = 0;
   int64_t submitted_ns = 0, started_ns = 0, first_token_ns = 0, finished_ns = 0;
   std::vector<int64_t> token_times_ns;
-  std::vector<float> log_probs;  // generate with log_probs: per new token, of the logits before a penalty. score: per token after the first
-  std::vector<float> logits;     // logits: (T, V)
+  // generate with log_probs: per new token, of the logits before a penalty. score: per token after the first.
+  std::vector<float> log_probs;
+  std::vector<float> logits;  // logits: (T, V)
 };
 
 }  // namespace tinylm::engine

@@ -13,7 +13,7 @@ namespace {
 constexpr float kColdest = 1e-6f;  // colder is greedy: 1 / temperature must stay finite
 constexpr int64_t kBlock = kernels::kMaximaBlock;
 
-constexpr int64_t kRanked = 128;   // candidates up to which places are counted, not sorted (chosen: counting is quadratic)
+constexpr int64_t kRanked = 128;  // up to so many candidates are counted, not sorted (chosen: counting is quadratic)
 constexpr int kBoundPasses = 12;
 
 // Integers in the order of the logits.
@@ -25,7 +25,8 @@ int32_t order_key(float logit) {
 
 // A key whose order is: larger logit first, then smaller id (when sorted descending).
 uint64_t sort_key(float logit, int32_t id) {
-  return static_cast<uint64_t>(static_cast<uint32_t>(order_key(logit)) ^ 0x80000000u) << 32 | static_cast<uint32_t>(~id);
+  return static_cast<uint64_t>(static_cast<uint32_t>(order_key(logit)) ^ 0x80000000u) << 32 |
+         static_cast<uint32_t>(~id);
 }
 
 }  // namespace
@@ -46,8 +47,8 @@ int64_t Sampler::deciding(const SamplingOptions& options) const {
   return cuts_to_top(options) ? options.top_k : 0;
 }
 
-int32_t Sampler::choose(float* logits, float* maxima, float floor, const SamplingOptions& options, const std::vector<int32_t>& seen,
-                        uint64_t position, float* log_prob) {
+int32_t Sampler::choose(float* logits, float* maxima, float floor, const SamplingOptions& options,
+                        const std::vector<int32_t>& seen, uint64_t position, float* log_prob) {
   const bool penalised = options.repetition_penalty != 1.0f;
   const Total before = log_prob != nullptr ? total(logits, maxima) : Total{};
   const float* plain = logits;
@@ -57,11 +58,13 @@ int32_t Sampler::choose(float* logits, float* maxima, float floor, const Samplin
   }
   if (penalised) penalise(logits, maxima, options.repetition_penalty, seen);
   const int32_t token = draw(logits, maxima, floor, options, position);
-  if (log_prob != nullptr) *log_prob = static_cast<float>(static_cast<double>(plain[token]) - before.max - before.log_sum);
+  if (log_prob != nullptr)
+    *log_prob = static_cast<float>(static_cast<double>(plain[token]) - before.max - before.log_sum);
   return token;
 }
 
-int32_t Sampler::draw(const float* logits, const float* maxima, float floor, const SamplingOptions& options, uint64_t position) {
+int32_t Sampler::draw(const float* logits, const float* maxima, float floor, const SamplingOptions& options,
+                      uint64_t position) {
   if (options.temperature < kColdest) return greedy(logits, maxima);
   const float max = maximum(maxima);
   const double random = uniform(options.seed, options.sample, position);
@@ -77,9 +80,7 @@ int32_t Sampler::draw(const float* logits, const float* maxima, float floor, con
   return chosen_[static_cast<size_t>(kept.count - 1)];
 }
 
-float Sampler::maximum(const float* maxima) {
-  return table_.block_max(maxima, blocks_, values_.data());
-}
+float Sampler::maximum(const float* maxima) { return table_.block_max(maxima, blocks_, values_.data()); }
 
 // CTRL (1909.05858): a token seen before has a positive logit divided and a negative one multiplied.
 void Sampler::penalise(float* logits, float* maxima, float penalty, const std::vector<int32_t>& seen) const {
@@ -189,7 +190,8 @@ Sampler::Kept Sampler::cut(int64_t count, double total, const SamplingOptions& o
   return kept;
 }
 
-Sampler::Kept Sampler::keep_top(const float* logits, const float* maxima, float floor, float max, const SamplingOptions& options) {
+Sampler::Kept Sampler::keep_top(const float* logits, const float* maxima, float floor, float max,
+                                const SamplingOptions& options) {
   const int64_t found = select_top(logits, maxima, floor, max, options.top_k), count = std::min(found, options.top_k);
   sort(logits, found, count);
   weigh(count, max, 1.0f / options.temperature);
@@ -200,7 +202,8 @@ Sampler::Kept Sampler::keep_top(const float* logits, const float* maxima, float 
 
 // Without top-k: widens the window below the best logit until it holds the mass that top-p wants, or all that min-p
 // allows. What is left out weighs less than exp(-4 * 2^(n - 1)) of the best each after n rounds, so few rounds do.
-Sampler::Kept Sampler::keep_nucleus(const float* logits, const float* maxima, float max, const SamplingOptions& options) {
+Sampler::Kept Sampler::keep_nucleus(const float* logits, const float* maxima, float max,
+                                    const SamplingOptions& options) {
   const float inverse = 1.0f / options.temperature;
   const double total = static_cast<double>(table_.sum_exp(logits, vocab_size_, max, inverse));
   const double wanted = options.top_p < 1.0f ? static_cast<double>(options.top_p) * total : 2 * total;

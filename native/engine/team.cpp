@@ -30,7 +30,8 @@ int current_core() {
 #endif
 }
 
-// Moves the calling thread to a core for which `taken` does not hold, if it may run on one. What it may run on stays as it was.
+// Moves the calling thread to a core for which `taken` does not hold, if it may run on one. What it may run on stays as
+// it was.
 template <typename Taken>
 void leave_core(const Taken& taken) {
 #if defined(__linux__)
@@ -119,7 +120,8 @@ void Team::barrier() {
   leave_core([&](int core) { return claims_[static_cast<size_t>(core)].load(std::memory_order_relaxed) == woken; });
 }
 
-// Returns false if another thread of the team has woken on this core since `generation` began, or woke the others from it.
+// Returns false if another thread of the team has woken on this core since `generation` began, or woke the others from
+// it.
 bool Team::claim_core(uint32_t generation) {
   const int core = current_core();
   return core < 0 || claims_[static_cast<size_t>(core)].exchange(generation, std::memory_order_relaxed) != generation;

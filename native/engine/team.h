@@ -1,8 +1,9 @@
 // The threads of one replica: persistent workers that run one job together, phase by phase.
 //
 // A barrier spins for a bounded while (two busy threads meet in well under a microsecond), then sleeps: a neighbour
-// that takes a core away costs its share and no more. The system may wake two threads on one core though another is idle, or
-// while a neighbour has the other, and leave them there for many steps; so whoever wakes where another of the team runs moves on.
+// that takes a core away costs its share and no more. The system may wake two threads on one core though another is
+// idle, or while a neighbour has the other, and leave them there for many steps; so whoever wakes where another of the
+// team runs moves on.
 #pragma once
 
 #include <atomic>
@@ -24,8 +25,8 @@ class Team {
   int size() const { return size_; }
   int active() const { return active_; }  // threads of the running job
 
-  // Runs job(thread) on every thread, thread 0 being the caller's, or with `alone` on that one only; returns when all are
-  // done. `job` must not throw.
+  // Runs job(thread) on every thread, thread 0 being the caller's, or with `alone` on that one only; returns when all
+  // are done. `job` must not throw.
   template <typename Job>
   void run(Job& job, bool alone = false) {
     active_ = alone ? 1 : size_;

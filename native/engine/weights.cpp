@@ -19,7 +19,7 @@ using kernels::Matrix;
 using kernels::WeightType;
 
 constexpr int64_t kMaxIntegerWidth = 131072;  // 127 * 127 * K < 2^31: the sum of a product stays exact
-constexpr uint64_t kChunkBytes = 512 << 10;  // read and packed at once: fits L2 together with the packed copy
+constexpr uint64_t kChunkBytes = 512 << 10;   // read and packed at once: fits L2 together with the packed copy
 
 // One tensor of the file on its way into rows row_begin... of a packed matrix.
 struct Part {
@@ -80,7 +80,8 @@ class Loader {
     sums_ = std::vector<std::atomic<uint64_t>>(weights_->header.tensors.size());
     used_.resize(sums_.size());
     plan_all();
-    if (std::count(used_.begin(), used_.end(), false)) throw FormatError("holds tensors that its config has no use for");
+    if (std::count(used_.begin(), used_.end(), false))
+      throw FormatError("holds tensors that its config has no use for");
     weights_->arena = Pages(arena_bytes_, true, "weights");
     for (Plan& plan : plans_)
       *plan.target = table_.matrix_view(plan.type, plan.n, plan.k, weights_->arena.data() + plan.offset);
@@ -100,7 +101,7 @@ class Loader {
     size_t offset;
   };
 
-  // --- What the config needs --------------------------------------------------------------------------------------------
+  // --- What the config needs ---------------------------------------------------------------------------------------
   void plan_all() {
     const Config& c = weights_->config();
     weights_->k_row = kernels::round_up(c.q_width(), kernels::kLanes);
@@ -110,8 +111,7 @@ class Loader {
     weights_->up_rows = weights_->up_row + c.d_ff;
     read_tokenizer();
     plan_matrix(weights_->embeddings, c.vocab_size, c.d_model, {{"tok_embeddings", 0, c.vocab_size}}, false);
-    if (!c.tied_embeddings)
-      plan_matrix(weights_->head, c.vocab_size, c.d_model, {{"head", 0, c.vocab_size}}, false);
+    if (!c.tied_embeddings) plan_matrix(weights_->head, c.vocab_size, c.d_model, {{"head", 0, c.vocab_size}}, false);
     if (c.position == PositionKind::learned)
       plan_vector(&weights_->positions, "pos_embeddings.weight", {c.context_length, c.d_model});
     weights_->ngrams.resize(c.ngram_rows.size());
@@ -137,7 +137,8 @@ class Loader {
                  {name + "attn.wv", weights_->v_row, c.kv_width()}},
                 c.bias);
     if (c.value_embeddings)
-      plan_matrix(layer.value_embeddings, c.vocab_size, c.kv_width(), {{"value_embeddings." + std::to_string(index), 0, c.vocab_size}}, false);
+      plan_matrix(layer.value_embeddings, c.vocab_size, c.kv_width(),
+                  {{"value_embeddings." + std::to_string(index), 0, c.vocab_size}}, false);
     plan_matrix(layer.wo, c.d_model, c.q_width(), {{name + "attn.wo", 0, c.d_model}}, c.bias);
     std::vector<Rows> up;
     if (c.gated()) up.push_back({name + "mlp.w_gate", 0, c.d_ff});
@@ -170,13 +171,15 @@ class Loader {
         throw FormatError("tensor " + rows.name + ".weight has another type than its neighbours");
       plan.type = type;
       if (k > kMaxIntegerWidth && (type == WeightType::q8 || type == WeightType::q4))
-        throw FormatError("tensor " + rows.name + ".weight is " + std::to_string(k) + " wide; int8 and int4 take at most " +
-                          std::to_string(kMaxIntegerWidth) + ", use f32 or bf16");
+        throw FormatError("tensor " + rows.name + ".weight is " + std::to_string(k) +
+                          " wide; int8 and int4 take at most " + std::to_string(kMaxIntegerWidth) +
+                          ", use f32 or bf16");
       const bool packed = type == WeightType::q4;
       expect(rows.name + ".weight", *entry, entry->dtype, {rows.rows, packed ? (k + 1) / 2 : k});
       Part part{entry, index, rows.name + ".weight", rows.row_begin, {}, {}};
       if (type == WeightType::q8) part.scales = read_floats(rows.name + ".scale", {rows.rows});
-      if (packed) part.scales = read_floats(rows.name + ".scale", {rows.rows, (k + kernels::kGroup - 1) / kernels::kGroup});
+      if (packed)
+        part.scales = read_floats(rows.name + ".scale", {rows.rows, (k + kernels::kGroup - 1) / kernels::kGroup});
       if (bias) part.bias = read_floats(rows.name + ".bias", {rows.rows});
       plan.parts.push_back(std::move(part));
     }
@@ -200,7 +203,7 @@ class Loader {
     vectors_.push_back({target, entry, index, name, reserve(entry->bytes)});
   }
 
-  // --- Tensors of the file ----------------------------------------------------------------------------------------------
+  // --- Tensors of the file -----------------------------------------------------------------------------------------
   std::pair<size_t, const TensorEntry*> take(const std::string& name) {
     const auto& tensors = weights_->header.tensors;
     const auto found = tensors.find(name);
@@ -210,7 +213,8 @@ class Loader {
     return {index, &found->second};
   }
 
-  static void expect(const std::string& name, const TensorEntry& entry, DType dtype, const std::vector<int64_t>& shape) {
+  static void expect(const std::string& name, const TensorEntry& entry, DType dtype,
+                     const std::vector<int64_t>& shape) {
     if (entry.dtype != dtype) throw FormatError("tensor " + name + " has another type than its place needs");
     if (entry.shape != shape)
       throw FormatError("tensor " + name + " has shape " + shape_text(entry.shape) + ", expected " + shape_text(shape));
@@ -250,7 +254,7 @@ class Loader {
     return offset;
   }
 
-  // --- Packing ----------------------------------------------------------------------------------------------------------
+  // --- Packing -----------------------------------------------------------------------------------------------------
   void pack(int threads) {
     for (Plan& plan : plans_)
       for (Part& part : plan.parts) add_jobs(plan, part);
@@ -267,7 +271,8 @@ class Loader {
   void add_jobs(Plan& plan, Part& part) {
     const int64_t rows = part.entry->shape[0];
     const uint64_t row_bytes = part.entry->bytes / static_cast<uint64_t>(rows);
-    const int64_t step = std::max<int64_t>(1, static_cast<int64_t>(kChunkBytes / row_bytes) / kernels::kLanes) * kernels::kLanes;
+    const int64_t step =
+        std::max<int64_t>(1, static_cast<int64_t>(kChunkBytes / row_bytes) / kernels::kLanes) * kernels::kLanes;
     for (int64_t row = 0; row < rows; row += step) jobs_.push_back({&plan, &part, row, std::min(step, rows - row)});
   }
 

@@ -20,18 +20,18 @@ struct LayerWeights {
   kernels::Matrix qkv;                              // wq at row 0, wk at k_row, wv at v_row
   kernels::Matrix value_embeddings;                 // (V, G·D), where the config has them
   kernels::Matrix wo;
-  kernels::Matrix up;                               // gate at row 0 and up at up_row when gated, else up alone
+  kernels::Matrix up;  // gate at row 0 and up at up_row when gated, else up alone
   kernels::Matrix down;
 };
 
 struct Weights {
   ModelHeader header;
   const kernels::KernelTable* kernels = nullptr;
-  kernels::Matrix embeddings;  // (V, C)
-  kernels::Matrix head;        // (V, C); the same as embeddings when tied
+  kernels::Matrix embeddings;           // (V, C)
+  kernels::Matrix head;                 // (V, C); the same as embeddings when tied
   std::vector<kernels::Matrix> ngrams;  // of pairs, triples, ...: (rows, C)
   kernels::Matrix copies;               // (copy_rows, C), where the config has them
-  const float* positions = nullptr;  // (context, C) when learned
+  const float* positions = nullptr;     // (context, C) when learned
   std::vector<LayerWeights> layers;
   NormWeights norm;
   int64_t k_row = 0, v_row = 0, qkv_rows = 0;  // rows of the stacked qkv matrix

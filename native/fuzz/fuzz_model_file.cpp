@@ -17,10 +17,29 @@ extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t max_size);
 
 namespace {
 
-const char* const kNumbers[] = {"0", "1", "-1", "2", "3", "16", "17", "255", "65536", "2147483647", "2147483648", "4294967296",
-                                "9223372036854775807", "18446744073709551615", "1e300", "0.5", "null", "[]", "\"\"", "true"};
-const char* const kWords[] = {"F32", "BF16", "I8", "U8", "F64", "f32", "bf16", "int8", "int4", "rope", "learned", "sinusoidal",
-                              "layernorm", "rmsnorm", "gelu", "swiglu", "relu2", "true", "false", "weight", "scale", "bias"};
+const char* const kNumbers[] = {"0",
+                                "1",
+                                "-1",
+                                "2",
+                                "3",
+                                "16",
+                                "17",
+                                "255",
+                                "65536",
+                                "2147483647",
+                                "2147483648",
+                                "4294967296",
+                                "9223372036854775807",
+                                "18446744073709551615",
+                                "1e300",
+                                "0.5",
+                                "null",
+                                "[]",
+                                "\"\"",
+                                "true"};
+const char* const kWords[] = {"F32",   "BF16", "I8",      "U8",         "F64",       "f32",     "bf16", "int8",
+                              "int4",  "rope", "learned", "sinusoidal", "layernorm", "rmsnorm", "gelu", "swiglu",
+                              "relu2", "true", "false",   "weight",     "scale",     "bias"};
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 
@@ -55,7 +74,8 @@ void mend_digest(std::string& header, const std::string& data) {
     uint64_t total = parsed.metadata_sum;
     for (const auto& [name, entry] : parsed.tensors)
       total = engine::fold_sum(
-          total, engine::weighted_sum(reinterpret_cast<const uint8_t*>(file.data()) + entry.offset, entry.bytes, 0), entry.bytes);
+          total, engine::weighted_sum(reinterpret_cast<const uint8_t*>(file.data()) + entry.offset, entry.bytes, 0),
+          entry.bytes);
     char hex[32];
     std::snprintf(hex, sizeof hex, "%016llx", static_cast<unsigned long long>(total));
     const size_t at = header.find("\"sum64\":\"");
@@ -71,7 +91,8 @@ extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max
   uint64_t length = 0;
   if (size >= 8) std::memcpy(&length, data, 8);
   if (size < 10 || length > size - 8 || random() % 8 == 0) return LLVMFuzzerMutate(data, size, max_size);
-  std::string header(reinterpret_cast<char*>(data) + 8, length), body(reinterpret_cast<char*>(data) + 8 + length, size - 8 - length);
+  std::string header(reinterpret_cast<char*>(data) + 8, length),
+      body(reinterpret_cast<char*>(data) + 8 + length, size - 8 - length);
   if (random() % 4 != 0) {
     for (unsigned i = 0; i < 1 + random() % 3; ++i) change_field(header, random);
   } else if (!body.empty()) {
@@ -89,7 +110,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   try {
     const engine::MemorySource source(data, size);
     const auto weights = engine::load_weights(source, table, 1);
-    if (weights->config().vocab_size * weights->config().n_layers > 4096 || weights->config().context_length > 4096) return 0;
+    if (weights->config().vocab_size * weights->config().n_layers > 4096 || weights->config().context_length > 4096)
+      return 0;
     engine::Engine engine(weights, {1, 1, 2});  // what loads must also run
     auto request = std::make_shared<engine::Request>();
     const int32_t second = weights->config().vocab_size > 1;

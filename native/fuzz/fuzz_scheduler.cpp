@@ -49,9 +49,16 @@ std::shared_ptr<Request> make(const Shape& shape, int64_t channel) {
   for (int i = 0; i < shape.length; ++i) r->tokens.push_back((shape.prompt + (i > 5 ? shape.style : 1) * i) % 61);
   r->max_new_tokens = static_cast<int8_t>(shape.count);
   r->channel = channel;
-  r->task = shape.style % 16 == 15 ? engine::Task::score : shape.style % 16 == 14 ? engine::Task::logits : engine::Task::generate;
-  r->sampling = {static_cast<float>(shape.style & 3) * 0.5f, shape.style >> 4, shape.style & 4 ? 0.7f : 1.0f, 0.0f,
-                 shape.style & 8 ? 1.3f : 1.0f, shape.style, shape.count};
+  r->task = shape.style % 16 == 15   ? engine::Task::score
+            : shape.style % 16 == 14 ? engine::Task::logits
+                                     : engine::Task::generate;
+  r->sampling = {static_cast<float>(shape.style & 3) * 0.5f,
+                 shape.style >> 4,
+                 shape.style & 4 ? 0.7f : 1.0f,
+                 0.0f,
+                 shape.style & 8 ? 1.3f : 1.0f,
+                 shape.style,
+                 shape.count};
   r->stream = shape.style & 32;
   r->log_probs = shape.style & 64;
   r->ignore_eos = shape.style & 128;
@@ -61,7 +68,8 @@ std::shared_ptr<Request> make(const Shape& shape, int64_t channel) {
 
 const std::shared_ptr<const engine::Weights>& weights() {
   static const std::string file = testing::tiny_file({});
-  static const auto loaded = engine::load_weights(engine::MemorySource(file.data(), file.size()), *kernels::find_kernels("auto"), 1);
+  static const auto loaded =
+      engine::load_weights(engine::MemorySource(file.data(), file.size()), *kernels::find_kernels("auto"), 1);
   return loaded;
 }
 
@@ -122,7 +130,8 @@ class Session {
   void abandon_channel() {
     if (channel_ == 0) return;
     engine_.close_channel(channel_);
-    for (auto it = sent_.begin(); it != sent_.end();) it = it->second.channel == channel_ ? sent_.erase(it) : std::next(it);
+    for (auto it = sent_.begin(); it != sent_.end();)
+      it = it->second.channel == channel_ ? sent_.erase(it) : std::next(it);
     channel_ = 0;
   }
   void drain() {
@@ -143,7 +152,8 @@ class Session {
       sent.streamed += result.text;
       return;
     }
-    if (result.text.compare(0, sent.streamed.size(), sent.streamed) != 0) wrong("the stream is no beginning of the text");
+    if (result.text.compare(0, sent.streamed.size(), sent.streamed) != 0)
+      wrong("the stream is no beginning of the text");
     if (result.finish == Finish::cancelled) {
       if (!sent.cancelled) wrong("cancelled by nobody");
     } else {
@@ -174,7 +184,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       case 2:
       case 3: {
         const uint8_t prompt = bytes.next(), length = bytes.next(), count = bytes.next(), style = bytes.next();
-        session.submit({static_cast<uint8_t>(prompt % 8), static_cast<uint8_t>(length % 44), static_cast<uint8_t>(count % 48), style});
+        session.submit({static_cast<uint8_t>(prompt % 8), static_cast<uint8_t>(length % 44),
+                        static_cast<uint8_t>(count % 48), style});
         break;
       }
       case 4: session.cancel(bytes.next()); break;

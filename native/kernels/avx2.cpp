@@ -1,8 +1,8 @@
-// AVX2 with FMA: no byte dot product. vpmaddubsw multiplies unsigned by signed bytes and adds two products in saturating
-// int16. Weights are stored as w + 128 (1..255), so a pair of activations that sums to at most 128 in magnitude cannot
-// saturate it: 255 * 128 < 2^15. Of each pair that sums to more, about half is taken off and kept in a list of spilled
-// quads, whose products are added apart. Exact for every weight; for normally distributed activations one quad in nineteen
-// is spilled. Against widening weights to int16 and vpmaddwd: see docs/ENGINE-log.md.
+// AVX2 with FMA: no byte dot product. vpmaddubsw multiplies unsigned by signed bytes and adds two products in
+// saturating int16. Weights are stored as w + 128 (1..255), so a pair of activations that sums to at most 128 in
+// magnitude cannot saturate it: 255 * 128 < 2^15. Of each pair that sums to more, about half is taken off and kept in a
+// list of spilled quads, whose products are added apart. Exact for every weight; for normally distributed activations
+// one quad in nineteen is spilled. Against widening weights to int16 and vpmaddwd: see docs/ENGINE-log.md.
 #include <immintrin.h>
 
 #include "kernels.h"

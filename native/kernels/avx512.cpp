@@ -52,7 +52,8 @@ TINYLM_INLINE F16 abs16(F16 a) {
   return {_mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a.v), _mm512_set1_epi32(0x7fffffff)))};
 }
 TINYLM_INLINE F16 exp2_bits(F16 a) {
-  return {_mm512_castsi512_ps(_mm512_add_epi32(_mm512_slli_epi32(_mm512_castps_si512(a.v), 23), _mm512_set1_epi32(0x3f800000)))};
+  return {_mm512_castsi512_ps(
+      _mm512_add_epi32(_mm512_slli_epi32(_mm512_castps_si512(a.v), 23), _mm512_set1_epi32(0x3f800000)))};
 }
 
 TINYLM_INLINE __m256 upper_half(__m512 a) { return _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(a), 1)); }
@@ -100,7 +101,9 @@ TINYLM_INLINE I16 add_int(I16 a, I16 b) { return {_mm512_add_epi32(a.v, b.v)}; }
 TINYLM_INLINE I16 sub_int(I16 a, I16 b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 TINYLM_INLINE I16 times_int(I16 a, int32_t x) { return {_mm512_mullo_epi32(a.v, _mm512_set1_epi32(x))}; }
 
-TINYLM_INLINE I16 integers_of(F16 a) { return {_mm512_sub_epi32(_mm512_castps_si512(a.v), _mm512_set1_epi32(0x4b400000))}; }
+TINYLM_INLINE I16 integers_of(F16 a) {
+  return {_mm512_sub_epi32(_mm512_castps_si512(a.v), _mm512_set1_epi32(0x4b400000))};
+}
 TINYLM_INLINE int32_t fold_int(I16 a) {
   const __m256i upper = _mm256_castps_si256(upper_half(_mm512_castsi512_ps(a.v)));
   const __m256i eight = _mm256_add_epi32(_mm512_castsi512_si256(a.v), upper);
@@ -109,8 +112,8 @@ TINYLM_INLINE int32_t fold_int(I16 a) {
   return _mm_cvtsi128_si32(_mm_add_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
 }
 
-// Weights are multiplied as their low and high bytes, each four as four low bytes and four high ones: vpdpbusd takes unsigned
-// by signed bytes, so values need neither an offset nor widening (see docs for what it gained over int16).
+// Weights are multiplied as their low and high bytes, each four as four low bytes and four high ones: vpdpbusd takes
+// unsigned by signed bytes, so values need neither an offset nor widening (see docs for what it gained over int16).
 constexpr int32_t kValueOffset = 0;
 TINYLM_INLINE void store_value(uint8_t* p, F16 rounded, int t) {
   const __m512i byte = _mm512_sll_epi32(_mm512_castps_si512(rounded.v), _mm_cvtsi32_si128(8 * t));
@@ -132,7 +135,8 @@ TINYLM_INLINE I16 mixed(const MixSum& sum) { return {_mm512_add_epi32(sum.low, _
 TINYLM_INLINE MixSum mix_values4(const MixSum& sum, Values4 values, const int16_t* weights) {
   int32_t fours[2];
   __builtin_memcpy(fours, weights, 8);
-  return {_mm512_dpbusd_epi32(sum.low, _mm512_set1_epi32(fours[0]), values), _mm512_dpbusd_epi32(sum.high, _mm512_set1_epi32(fours[1]), values)};
+  return {_mm512_dpbusd_epi32(sum.low, _mm512_set1_epi32(fours[0]), values),
+          _mm512_dpbusd_epi32(sum.high, _mm512_set1_epi32(fours[1]), values)};
 }
 
 // vpdpbusd multiplies unsigned by signed bytes: activations are stored as a + 128.

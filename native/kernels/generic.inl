@@ -1,8 +1,8 @@
 // Everything that is float arithmetic in 16 lanes, written once for all instruction sets.
 //
 // Included inside an instruction set's own anonymous namespace, after it defined (see scalar.cpp for the meaning):
-//   F16, load, store, store_past, set1, add, sub, mul, div, fma, max16, min16, less_select, at_least, abs16, exp2_bits, fold_add, fold_max,
-//   load_bf16, store_bf16, bf16_slot
+//   F16, load, store, store_past, set1, add, sub, mul, div, fma, max16, min16, less_select, at_least, abs16, exp2_bits,
+//   fold_add, fold_max, load_bf16, store_bf16, bf16_slot
 // Nothing here has external linkage, so no linker can swap one instruction set's copy for another's.
 
 constexpr float kRoundMagic = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest-even integer in the low bits
@@ -37,7 +37,7 @@ TINYLM_INLINE void store_some(float* y, F16 value, int64_t count) {
 
 TINYLM_INLINE F16 negate(F16 x) { return sub(set1(0.0f), x); }
 
-// --- Transcendental functions ------------------------------------------------------------------------------------------
+// --- Transcendental functions --------------------------------------------------------------------------------------
 
 constexpr float kSmallestExponent = -87.3f;  // of a normal result
 
@@ -68,7 +68,8 @@ TINYLM_INLINE F16 exp_below(F16 x) { return exp_bounded(max16(x, set1(kSmallestE
 
 TINYLM_INLINE F16 tanh16(F16 x) {
   const F16 magnitude = abs16(x);
-  // Near 0 an odd polynomial keeps the relative precision (Cephes tanhf's coefficients), elsewhere 1 - 2 / (exp(2|x|) + 1).
+  // Near 0 an odd polynomial keeps the relative precision (Cephes tanhf's coefficients), elsewhere
+  // 1 - 2 / (exp(2|x|) + 1).
   const F16 z = mul(x, x);
   F16 p = set1(-5.70498872745e-3f);
   p = fma(p, z, set1(2.06390887954e-2f));
@@ -107,7 +108,7 @@ TINYLM_INLINE F16 gelu_tanh16(F16 x) {
 
 TINYLM_INLINE F16 silu16(F16 x) { return div(x, add(exp16(negate(x)), set1(1.0f))); }
 
-// --- Quantisation to int8 ----------------------------------------------------------------------------------------------
+// --- Quantisation to int8 ------------------------------------------------------------------------------------------
 
 float absolute_max(const float* x, int64_t n) {
   F16 top = set1(0.0f);
@@ -119,7 +120,7 @@ constexpr float kSmallestAmax = 7.8886090522101181e-31f;  // 2^-100: below it 12
 float quantise_scale(float amax) { return amax >= kSmallestAmax ? amax / 127.0f : 0.0f; }
 float quantise_factor(float amax) { return amax >= kSmallestAmax ? 127.0f / amax : 0.0f; }
 
-// --- Elementwise -------------------------------------------------------------------------------------------------------
+// --- Elementwise ---------------------------------------------------------------------------------------------------
 
 void rmsnorm(const float* x, const float* weight, int64_t n, float eps, float* y) {
   F16 squares = set1(0.0f);
@@ -195,9 +196,10 @@ void softcap(float* x, int64_t n, float cap) {
   map(x, nullptr, n, x, [c](F16 v, F16) { return mul(c, tanh16(div(v, c))); });
 }
 
-// --- Gradients ---------------------------------------------------------------------------------------------------------
+// --- Gradients -----------------------------------------------------------------------------------------------------
 
-void rmsnorm_grad(const float* x, const float* weight, const float* dy, int64_t n, float eps, float* dx, float* dweight) {
+void rmsnorm_grad(const float* x, const float* weight, const float* dy, int64_t n, float eps, float* dx,
+                  float* dweight) {
   F16 squares = set1(0.0f), dots = set1(0.0f);
   for (int64_t i = 0; i < n; i += kLanes) {
     const F16 v = load_some(x + i, n - i, 0.0f);
@@ -218,7 +220,8 @@ void rmsnorm_grad(const float* x, const float* weight, const float* dy, int64_t 
 void swiglu_grad(const float* gate, const float* up, const float* dy, int64_t n, float* dgate, float* dup) {
   const F16 one = set1(1.0f);
   for (int64_t i = 0; i < n; i += kLanes) {
-    const F16 a = load_some(gate + i, n - i, 0.0f), b = load_some(up + i, n - i, 0.0f), g = load_some(dy + i, n - i, 0.0f);
+    const F16 a = load_some(gate + i, n - i, 0.0f), b = load_some(up + i, n - i, 0.0f),
+              g = load_some(dy + i, n - i, 0.0f);
     const F16 sigmoid = div(one, add(exp16(negate(a)), one)), silu = mul(a, sigmoid);
     const F16 slope = fma(silu, sub(one, sigmoid), sigmoid);
     store_some(dup + i, mul(g, silu), n - i);
@@ -226,7 +229,7 @@ void swiglu_grad(const float* gate, const float* up, const float* dy, int64_t n,
   }
 }
 
-// --- Sampling and scoring ----------------------------------------------------------------------------------------------
+// --- Sampling and scoring ------------------------------------------------------------------------------------------
 
 float block_max(const float* x, int64_t n, float* maxima) {
   float best = kMinusInfinity;
@@ -255,8 +258,9 @@ TINYLM_INLINE void copy_block_past(const float* x, float* y) {
   for (int64_t i = 0; i < kMaximaBlock; i += kLanes) store_past(y + i, load(x + i));
 }
 
-// tops[level][lane]: the largest maxima that the lane has seen, in order. The least of the last level is a bound that 16 * levels
-// blocks reach: of 50,257 random logits a fifth (one level) to two fifths (four) of all blocks are copied, for a few instructions a piece.
+// tops[level][lane]: the largest maxima that the lane has seen, in order. The least of the last level is a bound that
+// 16 * levels blocks reach: of 50,257 random logits a fifth (one level) to two fifths (four) of all blocks are copied,
+// for a few instructions a piece.
 float keep_likely(const float* x, int64_t n, const float* maxima, int64_t levels, float* tops, float* y) {
   const int64_t blocks = (n + kMaximaBlock - 1) / kMaximaBlock;
   F16 sinking = load_some(maxima, blocks, kMinusInfinity);
@@ -277,8 +281,8 @@ float keep_likely(const float* x, int64_t n, const float* maxima, int64_t levels
 int64_t select_at_least(const float* x, int64_t n, const float* maxima, float threshold, int32_t* indices,
                         int64_t capacity) {
   const int64_t blocks = (n + kMaximaBlock - 1) / kMaximaBlock;
-  // All blocks are fetched before the first is looked at: how many of a block are found is hard to predict, and each wrong
-  // guess would else wait for memory.
+  // All blocks are fetched before the first is looked at: how many of a block are found is hard to predict, and each
+  // wrong guess would else wait for memory.
   for_blocks_at_least(maxima, blocks, threshold, [x](int64_t block) {
     for (int64_t i = 0; i < kMaximaBlock; i += kLanes) __builtin_prefetch(x + block * kMaximaBlock + i);
   });

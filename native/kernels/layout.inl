@@ -11,8 +11,8 @@
 // One block is 16 output channels.
 //   f32   [block][k][16]     bf16  [block][k][16], permuted within 16 by bf16_slot
 //   q8    [block][K/4][16][4] bytes unless the includer says otherwise; K padded with zeros to a multiple of kGroup
-//   q4    [block][K/32][4][16][4] bytes: byte (q, channel, j) holds element 4q + j in its low nibble and 16 + 4q + j in its
-//         high nibble, as value + 8; scales [block][K/32][16]
+//   q4    [block][K/32][4][16][4] bytes: byte (q, channel, j) holds element 4q + j in its low nibble and 16 + 4q + j in
+//         its high nibble, as value + 8; scales [block][K/32][16]
 // An activation row: 64 bytes of header, then the elements, then for q4 eight times the sum of each
 // group (what the codes' offset of 8 adds to its dot product).
 
@@ -59,7 +59,12 @@ Parts parts_of(WeightType type, int64_t n, int64_t k) {
 Matrix matrix_view(WeightType type, int64_t n, int64_t k, void* buffer) {
   uint8_t* data = static_cast<uint8_t*>(buffer);
   const Parts p = parts_of(type, n, k);
-  return Matrix{type, n, k, data, reinterpret_cast<float*>(data + p.scales), reinterpret_cast<int32_t*>(data + p.row_sums),
+  return Matrix{type,
+                n,
+                k,
+                data,
+                reinterpret_cast<float*>(data + p.scales),
+                reinterpret_cast<int32_t*>(data + p.row_sums),
                 reinterpret_cast<float*>(data + p.bias)};
 }
 
@@ -125,7 +130,9 @@ void unpack_row(const Matrix& matrix, int64_t row, float* out) {
   for (int64_t k = 0; k < matrix.k; ++k) {
     switch (matrix.type) {
       case WeightType::f32: out[k] = reinterpret_cast<const float*>(from.data)[k * kLanes + lane]; break;
-      case WeightType::bf16: out[k] = widen_bf16(reinterpret_cast<const uint16_t*>(from.data)[k * kLanes + bf16_slot(lane)]); break;
+      case WeightType::bf16:
+        out[k] = widen_bf16(reinterpret_cast<const uint16_t*>(from.data)[k * kLanes + bf16_slot(lane)]);
+        break;
       case WeightType::q8: out[k] = static_cast<float>(q8_weight(from.data, lane, k)) * from.scales[lane]; break;
       case WeightType::q4: {
         const uint8_t codes = from.data[(k / kGroup * 4 + k % 16 / 4) * 64 + lane * 4 + k % 4];

@@ -20,7 +20,8 @@ const Spill* spills_of(const uint8_t* row, int64_t padded) {
 void finish_codes(uint8_t* row, int64_t padded) {
   uint8_t* codes = row + sizeof(RowHeader);
   Spill* spills = reinterpret_cast<Spill*>(codes + padded);
-  const __m256i one = _mm256_set1_epi16(1), middle = _mm256_set1_epi8(static_cast<char>(0x80)), zero = _mm256_setzero_si256();
+  const __m256i one = _mm256_set1_epi16(1), middle = _mm256_set1_epi8(static_cast<char>(0x80)),
+                zero = _mm256_setzero_si256();
   __m256i sum = zero;
   int32_t count = 0;
   for (int64_t k = 0; k < padded; k += 32) {
@@ -67,10 +68,11 @@ void spilled_sums(const Target& to, const uint8_t* w, int64_t r, int64_t rows, i
   }
 }
 
-// `next`: the block after this one, fetched meanwhile, since weights of all layers stay in no near cache. After the last
-// one comes whatever the arena holds there, most often the next matrix; a fetch cannot fail.
+// `next`: the block after this one, fetched meanwhile, since weights of all layers stay in no near cache. After the
+// last one comes whatever the arena holds there, most often the next matrix; a fetch cannot fail.
 template <int Rows>
-TINYLM_NOINLINE void q8_tile(const Target& to, const uint8_t* w, const uint8_t* next, int64_t r, int64_t n, int64_t end) {
+TINYLM_NOINLINE void q8_tile(const Target& to, const uint8_t* w, const uint8_t* next, int64_t r, int64_t n,
+                             int64_t end) {
   alignas(64) int32_t begun[Rows * kLanes];
   spilled_sums(to, w, r, Rows, begun);
   I16 sums[Rows];
@@ -79,13 +81,14 @@ TINYLM_NOINLINE void q8_tile(const Target& to, const uint8_t* w, const uint8_t* 
   const int64_t stride = to.stride;
   for (const uint8_t* x_end = x + to.padded; x < x_end; x += 4, w += 64, next += 64) {
     _mm_prefetch(next, _MM_HINT_T0);
-    // A half at a time, activations loaded twice: 12 sums, weights, ones and a product are 15 of 16 registers. Without the
-    // barrier the compiler keeps the activations and puts sums in memory.
+    // A half at a time, activations loaded twice: 12 sums, weights, ones and a product are 15 of 16 registers. Without
+    // the barrier the compiler keeps the activations and puts sums in memory.
     const __m256i low = load_bytes(w);
     TINYLM_UNROLL for (int i = 0; i < Rows; ++i) sums[i].low = dot4_half(sums[i].low, low, broadcast4(x + i * stride));
     __asm__ volatile("" ::: "memory");
     const __m256i high = load_bytes(w + 32);
-    TINYLM_UNROLL for (int i = 0; i < Rows; ++i) sums[i].high = dot4_half(sums[i].high, high, broadcast4(x + i * stride));
+    TINYLM_UNROLL for (int i = 0; i < Rows; ++i) sums[i].high =
+        dot4_half(sums[i].high, high, broadcast4(x + i * stride));
   }
   TINYLM_UNROLL for (int i = 0; i < Rows; ++i) finish_q8(to, sums[i], r + i, n, end);
 }
@@ -95,7 +98,9 @@ struct Q8Step {
   const uint8_t *w, *next;
   int64_t n, end;
   template <int Rows>
-  void run(int64_t r) const { q8_tile<Rows>(to, w, next, r, n, end); }
+  void run(int64_t r) const {
+    q8_tile<Rows>(to, w, next, r, n, end);
+  }
 };
 
 void matmul_q8(const Matrix& matrix, const void* rows, int64_t m, int64_t begin, int64_t end, float* y,
@@ -108,11 +113,12 @@ void matmul_q8(const Matrix& matrix, const void* rows, int64_t m, int64_t begin,
   }
 }
 
-// --- int4 --------------------------------------------------------------------------------------------------------------
+// --- int4 ----------------------------------------------------------------------------------------------------------
 
 // Eight channels. A group's 32 products reach at most 16 * 15 * 127 = 30480 in an int16 lane: one widening per group.
 template <int Rows>
-TINYLM_NOINLINE void q4_tile(const Target& to, const uint8_t* w, const float* scales, int64_t r, F16* values, bool high_half) {
+TINYLM_NOINLINE void q4_tile(const Target& to, const uint8_t* w, const float* scales, int64_t r, F16* values,
+                             bool high_half) {
   const __m256i one = _mm256_set1_epi16(1), nibble = _mm256_set1_epi8(15);
   __m256 sums[Rows];
   TINYLM_UNROLL for (int i = 0; i < Rows; ++i) sums[i] = _mm256_setzero_ps();
@@ -127,14 +133,14 @@ TINYLM_NOINLINE void q4_tile(const Target& to, const uint8_t* w, const float* sc
     TINYLM_UNROLL for (int i = 0; i < Rows; ++i) {
       const uint8_t* x = to.bytes(r + i) + g * kGroup;
       __m256i words = _mm256_maddubs_epi16(codes[0], broadcast4(x));
-      TINYLM_UNROLL for (int q = 1; q < 8; ++q)
-        words = _mm256_add_epi16(words, _mm256_maddubs_epi16(codes[q], broadcast4(x + 4 * q)));
+      TINYLM_UNROLL for (int q = 1; q < 8; ++q) words =
+          _mm256_add_epi16(words, _mm256_maddubs_epi16(codes[q], broadcast4(x + 4 * q)));
       const __m256i excess = broadcast4(row_group_sums(to.row(r + i), to.matrix.k) + g);
       const __m256i dot = _mm256_sub_epi32(_mm256_madd_epi16(words, one), excess);
       sums[i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(dot), scale, sums[i]);
     }
   }
-  TINYLM_UNROLL for (int i = 0; i < Rows; ++i) (high_half ? values[i].high : values[i].low) = sums[i];
+  TINYLM_UNROLL for (int i = 0; i < Rows; ++i)(high_half ? values[i].high : values[i].low) = sums[i];
 }
 
 struct Q4Step {

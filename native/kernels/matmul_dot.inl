@@ -8,10 +8,10 @@
 
 void finish_codes(uint8_t*, int64_t) {}
 
-// The addresses of up to eight rows. Six or more from one address take more registers than x86 has, and the compiler keeps what is left
-// over in vector registers, where it waits behind all multiplications still queued, so that a tile begins late. From two addresses, and with
-// `r` forgotten over the loop (dot_tile), on Zen 4 in cache: K=192 205-211 → 219-221, K=384 222 → 228, K=1024 229 → 233 GMAC/s.
-// ARM has registers enough; there it is not measured.
+// The addresses of up to eight rows. Six or more from one address take more registers than x86 has, and the compiler
+// keeps what is left over in vector registers, where it waits behind all multiplications still queued, so that a tile
+// begins late. From two addresses, and with `r` forgotten over the loop (dot_tile), on Zen 4 in cache: K=192 205-211 →
+// 219-221, K=384 222 → 228, K=1024 229 → 233 GMAC/s. ARM has registers enough; there it is not measured.
 template <int Rows>
 struct RowAddresses {
   static constexpr int kNear = Rows > 5 ? 4 : Rows;
@@ -22,7 +22,9 @@ struct RowAddresses {
       : lower(first), upper(Rows > kNear ? first + kNear * row_stride : first), stride(row_stride) {
     if constexpr (Rows > kNear) __asm__("" : "+r"(upper));  // or it would be counted from `lower` again
   }
-  TINYLM_INLINE const uint8_t* row(int i) const { return i < kNear ? lower + i * stride : upper + (i - kNear) * stride; }
+  TINYLM_INLINE const uint8_t* row(int i) const {
+    return i < kNear ? lower + i * stride : upper + (i - kNear) * stride;
+  }
   TINYLM_INLINE void advance(int64_t bytes) { lower += bytes, upper += bytes; }
 };
 
@@ -31,11 +33,11 @@ struct Fetch {  // what is brought into a near cache during a tile, step by step
   int64_t step;  // bytes
 };
 
-// sums[Rows][Blocks] of `Rows` token rows x `Blocks` blocks of 16 channels. A small tile splits K over several sums (exact:
-// integers). The sums are a plain one-dimensional local array: then the compiler keeps each in a register.
+// sums[Rows][Blocks] of `Rows` token rows x `Blocks` blocks of 16 channels. A small tile splits K over several sums
+// (exact: integers). The sums are a plain one-dimensional local array: then the compiler keeps each in a register.
 template <int Rows, int Blocks>
-TINYLM_INLINE void dot_sums(const uint8_t* w, int64_t block, Fetch fetch, const uint8_t* x, int64_t stride, int64_t padded,
-                            I16* results) {
+TINYLM_INLINE void dot_sums(const uint8_t* w, int64_t block, Fetch fetch, const uint8_t* x, int64_t stride,
+                            int64_t padded, I16* results) {
   constexpr int Tile = Rows * Blocks;
   constexpr int Splits = Tile >= kSums ? 1 : Tile * 2 >= kSums ? 2 : Tile * 4 >= kSums ? 4 : 8;
   I16 sums[Tile * Splits];
@@ -44,8 +46,8 @@ TINYLM_INLINE void dot_sums(const uint8_t* w, int64_t block, Fetch fetch, const 
   for (int64_t k = 0; k < padded; k += 4 * Splits, w += 4 * Splits * kLanes, rows.advance(4 * Splits)) {
     TINYLM_UNROLL for (int s = 0; s < Splits; ++s) {
       I16 weights[Blocks];
-      // One row reads one stream and does little else: the processor's own prefetchers are quicker there (W1 of llama-20m and
-      // llama-8m on one Zen 5 thread + 18 and + 22 %).
+      // One row reads one stream and does little else: the processor's own prefetchers are quicker there (W1 of
+      // llama-20m and llama-8m on one Zen 5 thread + 18 and + 22 %).
       if constexpr (Rows > 1) {
         TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) fetch_far(fetch.from + b * 64);
         fetch.from += fetch.step;
@@ -53,8 +55,8 @@ TINYLM_INLINE void dot_sums(const uint8_t* w, int64_t block, Fetch fetch, const 
       TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) weights[b] = load_weights(w + b * block + 4 * s * kLanes);
       TINYLM_UNROLL for (int i = 0; i < Rows; ++i) {
         const Quad a = broadcast4(rows.row(i) + 4 * s);
-        TINYLM_UNROLL for (int b = 0; b < Blocks; ++b)
-          sums[(i * Blocks + b) * Splits + s] = dot4(sums[(i * Blocks + b) * Splits + s], a, weights[b]);
+        TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) sums[(i * Blocks + b) * Splits + s] =
+            dot4(sums[(i * Blocks + b) * Splits + s], a, weights[b]);
       }
     }
   }
@@ -65,8 +67,8 @@ TINYLM_INLINE void dot_sums(const uint8_t* w, int64_t block, Fetch fetch, const 
   }
 }
 
-// Writes whole blocks from registers; the general way takes several times the instructions (products of K=384 gain 6 %, of
-// K=192 10 % on AVX-512).
+// Writes whole blocks from registers; the general way takes several times the instructions (products of K=384 gain 6 %,
+// of K=192 10 % on AVX-512).
 template <int Rows, int Blocks, bool Accumulate>
 TINYLM_INLINE void finish_tile(const Target& to, const I16* dots, int64_t r, int64_t n) {
   I16 excess[Blocks];
@@ -142,7 +144,8 @@ void matmul_q8(const Matrix& matrix, const void* rows, int64_t m, int64_t begin,
 }
 
 template <int Rows>
-TINYLM_NOINLINE void code_tile(const Target& to, const uint8_t* w, const float* scales, int64_t r, int64_t n, int64_t end) {
+TINYLM_NOINLINE void code_tile(const Target& to, const uint8_t* w, const float* scales, int64_t r, int64_t n,
+                               int64_t end) {
   F16 values[Rows];
   TINYLM_UNROLL for (int i = 0; i < Rows; ++i) values[i] = set1(0.0f);
   RowAddresses<Rows> codes(to.bytes(r), to.stride);
@@ -174,7 +177,9 @@ struct CodeStep {
   const float* scales;
   int64_t n, end;
   template <int Rows>
-  void run(int64_t r) const { code_tile<Rows>(to, w, scales, r, n, end); }
+  void run(int64_t r) const {
+    code_tile<Rows>(to, w, scales, r, n, end);
+  }
 };
 
 void matmul_q4(const Matrix& matrix, const void* rows, int64_t m, int64_t begin, int64_t end, float* y,

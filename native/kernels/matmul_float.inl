@@ -11,20 +11,20 @@ struct Bf16Weights {
 };
 
 // Adds the bias and writes channels [begin, end) of one block.
-TINYLM_INLINE void write_channels(const Matrix& matrix, F16 value, int64_t begin, int64_t end, float* y, bool accumulate) {
+TINYLM_INLINE void write_channels(const Matrix& matrix, F16 value, int64_t begin, int64_t end, float* y,
+                                  bool accumulate) {
   F16 v = add(value, load(matrix.bias + begin));
   if (accumulate) v = add(load_some(y + begin, end - begin, 0.0f), v);
   store_some(y + begin, v, end - begin);
 }
 
 template <typename Weights, int Rows, int Blocks>
-TINYLM_NOINLINE void float_tile(const Matrix& matrix, const uint8_t* rows, int64_t stride, int64_t begin, int64_t end, float* y,
-                int64_t y_stride, bool accumulate) {
+TINYLM_NOINLINE void float_tile(const Matrix& matrix, const uint8_t* rows, int64_t stride, int64_t begin, int64_t end,
+                                float* y, int64_t y_stride, bool accumulate) {
   const int64_t step = kLanes * Weights::bytes, block = matrix.k * step;
   const uint8_t* w = matrix.data + begin / kLanes * block;
   F16 sums[Rows][Blocks];
-  TINYLM_UNROLL for (int r = 0; r < Rows; ++r)
-    TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) sums[r][b] = set1(0.0f);
+  TINYLM_UNROLL for (int r = 0; r < Rows; ++r) TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) sums[r][b] = set1(0.0f);
   for (int64_t k = 0; k < matrix.k; ++k) {
     F16 weights[Blocks];
     TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) weights[b] = Weights::read(w + b * block + k * step);
@@ -33,11 +33,12 @@ TINYLM_NOINLINE void float_tile(const Matrix& matrix, const uint8_t* rows, int64
       TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) sums[r][b] = fma(x, weights[b], sums[r][b]);
     }
   }
-  TINYLM_UNROLL for (int r = 0; r < Rows; ++r)
+  TINYLM_UNROLL for (int r = 0; r < Rows; ++r) {
     TINYLM_UNROLL for (int b = 0; b < Blocks; ++b) {
       const int64_t from = begin + b * kLanes;
       write_channels(matrix, sums[r][b], from, from + kLanes < end ? from + kLanes : end, y + r * y_stride, accumulate);
     }
+  }
 }
 
 // All channels for `Rows` token rows, `Blocks` blocks at a time, then single blocks.
@@ -65,15 +66,19 @@ void matmul_float(const Matrix& matrix, const void* rows, int64_t m, int64_t beg
         float_rows<Weights, kFloatTileRows, kFloatTileBlocks>(matrix, x + r * stride, stride, n, stop, y + r * y_stride,
                                                               y_stride, accumulate);
       for (; r + 2 <= m; r += 2)
-        float_rows<Weights, 2, kFloatTileBlocks>(matrix, x + r * stride, stride, n, stop, y + r * y_stride, y_stride, accumulate);
+        float_rows<Weights, 2, kFloatTileBlocks>(matrix, x + r * stride, stride, n, stop, y + r * y_stride, y_stride,
+                                                 accumulate);
       if (r < m)
-        float_rows<Weights, 1, kFloatTileBlocks>(matrix, x + r * stride, stride, n, stop, y + r * y_stride, y_stride, accumulate);
+        float_rows<Weights, 1, kFloatTileBlocks>(matrix, x + r * stride, stride, n, stop, y + r * y_stride, y_stride,
+                                                 accumulate);
     }
     return;
   }
   int64_t r = 0;
   for (; r + 2 <= m; r += 2)
-    float_rows<Weights, 2, kFloatPairBlocks>(matrix, x + r * stride, stride, begin, end, y + r * y_stride, y_stride, accumulate);
+    float_rows<Weights, 2, kFloatPairBlocks>(matrix, x + r * stride, stride, begin, end, y + r * y_stride, y_stride,
+                                             accumulate);
   if (r < m)
-    float_rows<Weights, 1, kFloatSingleBlocks>(matrix, x + r * stride, stride, begin, end, y + r * y_stride, y_stride, accumulate);
+    float_rows<Weights, 1, kFloatSingleBlocks>(matrix, x + r * stride, stride, begin, end, y + r * y_stride, y_stride,
+                                               accumulate);
 }

@@ -14,8 +14,14 @@ struct Target {
 };
 
 Target target_of(const Matrix& matrix, const void* rows, int64_t m, float* y, int64_t y_stride, bool accumulate) {
-  return Target{matrix, static_cast<const uint8_t*>(rows), static_cast<int64_t>(row_bytes(matrix.type, matrix.k)), m,
-                round_up(matrix.k, kGroup), y, y_stride, accumulate};
+  return Target{matrix,
+                static_cast<const uint8_t*>(rows),
+                static_cast<int64_t>(row_bytes(matrix.type, matrix.k)),
+                m,
+                round_up(matrix.k, kGroup),
+                y,
+                y_stride,
+                accumulate};
 }
 
 TINYLM_INLINE void finish(const Target& to, F16 value, int64_t r, int64_t n, int64_t end) {
@@ -36,8 +42,12 @@ TINYLM_INLINE void run_tile(int64_t rows, int64_t r, const Step& step) {
     case 4: return step.template run<4>(r);
     case 5: return step.template run<5>(r);
     case 6: return step.template run<6>(r);
-    case 7: if constexpr (kTileRows > 6) return step.template run<7>(r); else return;
-    case 8: if constexpr (kTileRows > 7) return step.template run<8>(r); else return;
+    case 7:
+      if constexpr (kTileRows > 6) return step.template run<7>(r);
+      else return;
+    case 8:
+      if constexpr (kTileRows > 7) return step.template run<8>(r);
+      else return;
     default: return;
   }
 }

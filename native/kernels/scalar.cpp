@@ -29,23 +29,39 @@ uint16_t round_bf16(float x) {
   return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-F16 load(const float* p) { return lanes([=](int64_t i) { return p[i]; }); }
+F16 load(const float* p) {
+  return lanes([=](int64_t i) { return p[i]; });
+}
 void store(float* p, const F16& a) {
   for (int64_t i = 0; i < kLanes; ++i) p[i] = a.lane[i];
 }
 // Without bringing the line into a cache, where an instruction for that exists; p at a multiple of 32 bytes.
 void store_past(float* p, const F16& a) { store(p, a); }
-F16 set1(float x) { return lanes([=](int64_t) { return x; }); }
-F16 add(const F16& a, const F16& b) { return lanes([&](int64_t i) { return a.lane[i] + b.lane[i]; }); }
-F16 sub(const F16& a, const F16& b) { return lanes([&](int64_t i) { return a.lane[i] - b.lane[i]; }); }
-F16 mul(const F16& a, const F16& b) { return lanes([&](int64_t i) { return a.lane[i] * b.lane[i]; }); }
-F16 div(const F16& a, const F16& b) { return lanes([&](int64_t i) { return a.lane[i] / b.lane[i]; }); }
+F16 set1(float x) {
+  return lanes([=](int64_t) { return x; });
+}
+F16 add(const F16& a, const F16& b) {
+  return lanes([&](int64_t i) { return a.lane[i] + b.lane[i]; });
+}
+F16 sub(const F16& a, const F16& b) {
+  return lanes([&](int64_t i) { return a.lane[i] - b.lane[i]; });
+}
+F16 mul(const F16& a, const F16& b) {
+  return lanes([&](int64_t i) { return a.lane[i] * b.lane[i]; });
+}
+F16 div(const F16& a, const F16& b) {
+  return lanes([&](int64_t i) { return a.lane[i] / b.lane[i]; });
+}
 F16 fma(const F16& a, const F16& b, const F16& c) {
   return lanes([&](int64_t i) { return __builtin_fmaf(a.lane[i], b.lane[i], c.lane[i]); });
 }
 // a > b ? a : b, so b where either is not a number.
-F16 max16(const F16& a, const F16& b) { return lanes([&](int64_t i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; }); }
-F16 min16(const F16& a, const F16& b) { return lanes([&](int64_t i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; }); }
+F16 max16(const F16& a, const F16& b) {
+  return lanes([&](int64_t i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
+}
+F16 min16(const F16& a, const F16& b) {
+  return lanes([&](int64_t i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; });
+}
 // a < b ? x : y.
 F16 less_select(const F16& a, const F16& b, const F16& x, const F16& y) {
   return lanes([&](int64_t i) { return a.lane[i] < b.lane[i] ? x.lane[i] : y.lane[i]; });
@@ -56,9 +72,13 @@ uint32_t at_least(const F16& a, const F16& b) {
   for (int64_t i = 0; i < kLanes; ++i) set |= static_cast<uint32_t>(a.lane[i] >= b.lane[i]) << i;
   return set;
 }
-F16 abs16(const F16& a) { return lanes([&](int64_t i) { return float_of(bits_of(a.lane[i]) & 0x7fffffff); }); }
+F16 abs16(const F16& a) {
+  return lanes([&](int64_t i) { return float_of(bits_of(a.lane[i]) & 0x7fffffff); });
+}
 // 2^n for an integer n held as n + 1.5 * 2^23.
-F16 exp2_bits(const F16& a) { return lanes([&](int64_t i) { return float_of((bits_of(a.lane[i]) << 23) + 0x3f800000); }); }
+F16 exp2_bits(const F16& a) {
+  return lanes([&](int64_t i) { return float_of((bits_of(a.lane[i]) << 23) + 0x3f800000); });
+}
 
 template <typename Function>
 float fold(const F16& a, Function f) {
@@ -67,11 +87,17 @@ float fold(const F16& a, Function f) {
     for (int64_t i = 0; i < half; ++i) r.lane[i] = f(r.lane[i], r.lane[i + half]);
   return r.lane[0];
 }
-float fold_add(const F16& a) { return fold(a, [](float x, float y) { return x + y; }); }
-float fold_max(const F16& a) { return fold(a, [](float x, float y) { return x > y ? x : y; }); }
+float fold_add(const F16& a) {
+  return fold(a, [](float x, float y) { return x + y; });
+}
+float fold_max(const F16& a) {
+  return fold(a, [](float x, float y) { return x > y ? x : y; });
+}
 
 int64_t bf16_slot(int64_t lane) { return lane; }  // where lane i of 16 bf16 elements is stored
-F16 load_bf16(const uint16_t* p) { return lanes([=](int64_t i) { return widen_bf16(p[i]); }); }
+F16 load_bf16(const uint16_t* p) {
+  return lanes([=](int64_t i) { return widen_bf16(p[i]); });
+}
 void store_bf16(uint16_t* p, const F16& a) {
   for (int64_t i = 0; i < kLanes; ++i) p[i] = round_bf16(a.lane[i]);
 }
@@ -103,7 +129,9 @@ I16 sub_int(const I16& a, const I16& b) {
   for (int64_t i = 0; i < kLanes; ++i) r.lane[i] = a.lane[i] - b.lane[i];
   return r;
 }
-F16 to_float(const I16& a) { return lanes([&](int64_t i) { return static_cast<float>(a.lane[i]); }); }
+F16 to_float(const I16& a) {
+  return lanes([&](int64_t i) { return static_cast<float>(a.lane[i]); });
+}
 I16 add_int(const I16& a, const I16& b) {
   I16 r;
   for (int64_t i = 0; i < kLanes; ++i) r.lane[i] = a.lane[i] + b.lane[i];
@@ -127,7 +155,8 @@ Query4 query4(const uint8_t* p) { return p; }
 const uint8_t* load_weights(const uint8_t* p) { return p; }
 I16 dot4_keys(const I16& sum, const uint8_t* keys, Query4 q) {
   I16 r = sum;
-  for (int64_t i = 0; i < 4 * kLanes; ++i) r.lane[i / 4] += static_cast<int8_t>(keys[i]) * static_cast<int8_t>(q[i % 4]);
+  for (int64_t i = 0; i < 4 * kLanes; ++i)
+    r.lane[i / 4] += static_cast<int8_t>(keys[i]) * static_cast<int8_t>(q[i % 4]);
   return r;
 }
 

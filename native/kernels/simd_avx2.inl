@@ -49,7 +49,8 @@ TINYLM_INLINE F16 abs16(F16 a) {
   return {_mm256_and_ps(a.low, mask), _mm256_and_ps(a.high, mask)};
 }
 TINYLM_INLINE __m256 exp2_half(__m256 a) {
-  return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_slli_epi32(_mm256_castps_si256(a), 23), _mm256_set1_epi32(0x3f800000)));
+  return _mm256_castsi256_ps(
+      _mm256_add_epi32(_mm256_slli_epi32(_mm256_castps_si256(a), 23), _mm256_set1_epi32(0x3f800000)));
 }
 TINYLM_INLINE F16 exp2_bits(F16 a) { return {exp2_half(a.low), exp2_half(a.high)}; }
 
@@ -113,7 +114,8 @@ struct I16 {
 TINYLM_INLINE I16 zero_int() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
 TINYLM_INLINE F16 to_float(I16 a) { return {_mm256_cvtepi32_ps(a.low), _mm256_cvtepi32_ps(a.high)}; }
 TINYLM_INLINE I16 load_int(const int32_t* p) {
-  return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)), _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 8))};
+  return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
+          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 8))};
 }
 TINYLM_INLINE void store_int(int32_t* p, I16 a) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a.low);
@@ -127,7 +129,8 @@ TINYLM_INLINE I16 times_int(I16 a, int32_t x) {
 }
 
 TINYLM_INLINE I16 load_weights(const uint8_t* p) {
-  return {_mm256_load_si256(reinterpret_cast<const __m256i*>(p)), _mm256_load_si256(reinterpret_cast<const __m256i*>(p + 32))};
+  return {_mm256_load_si256(reinterpret_cast<const __m256i*>(p)),
+          _mm256_load_si256(reinterpret_cast<const __m256i*>(p + 32))};
 }
 TINYLM_INLINE I16 integers_of(F16 a) {
   const __m256i magic = _mm256_set1_epi32(0x4b400000);
@@ -142,12 +145,13 @@ TINYLM_INLINE int32_t fold_int(I16 a) {
 
 // Each four int16 in the order 0, 2, 1, 3: what masking and shifting make of four bytes.
 TINYLM_INLINE __m256i even_odd(__m256i words) {
-  const __m256i order = _mm256_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15, 0, 1, 4, 5, 2, 3, 6, 7, 8, 9,
-                                         12, 13, 10, 11, 14, 15);
+  const __m256i order = _mm256_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15, 0, 1, 4, 5, 2, 3, 6, 7,
+                                         8, 9, 12, 13, 10, 11, 14, 15);
   return _mm256_shuffle_epi8(words, order);
 }
 
-// Values of a q8 cache are stored as v + 128: bytes 0 and 2 by a mask, 1 and 3 by a shift, then int16 products in pairs.
+// Values of a q8 cache are stored as v + 128: bytes 0 and 2 by a mask, 1 and 3 by a shift, then int16 products in
+// pairs.
 constexpr int32_t kValueOffset = 128;
 TINYLM_INLINE void store_value_half(uint8_t* p, __m256 rounded, __m128i shift) {
   const __m256i code = _mm256_add_epi32(_mm256_castps_si256(rounded), _mm256_set1_epi32(kValueOffset));

@@ -13,7 +13,9 @@ uint16_t round_bf16(float x) {
   return static_cast<uint16_t>((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
-TINYLM_INLINE F16 load(const float* p) { return {{vld1q_f32(p), vld1q_f32(p + 4), vld1q_f32(p + 8), vld1q_f32(p + 12)}}; }
+TINYLM_INLINE F16 load(const float* p) {
+  return {{vld1q_f32(p), vld1q_f32(p + 4), vld1q_f32(p + 8), vld1q_f32(p + 12)}};
+}
 TINYLM_INLINE void store(float* p, F16 a) {
   vst1q_f32(p, a.v[0]);
   vst1q_f32(p + 4, a.v[1]);
@@ -35,14 +37,26 @@ TINYLM_INLINE I16 int_quarters(Function f) {
   return {{f(0), f(1), f(2), f(3)}};
 }
 
-TINYLM_INLINE F16 add(F16 a, F16 b) { return quarters([&](int i) { return vaddq_f32(a.v[i], b.v[i]); }); }
-TINYLM_INLINE F16 sub(F16 a, F16 b) { return quarters([&](int i) { return vsubq_f32(a.v[i], b.v[i]); }); }
-TINYLM_INLINE F16 mul(F16 a, F16 b) { return quarters([&](int i) { return vmulq_f32(a.v[i], b.v[i]); }); }
-TINYLM_INLINE F16 div(F16 a, F16 b) { return quarters([&](int i) { return vdivq_f32(a.v[i], b.v[i]); }); }
-TINYLM_INLINE F16 fma(F16 a, F16 b, F16 c) { return quarters([&](int i) { return vfmaq_f32(c.v[i], a.v[i], b.v[i]); }); }
+TINYLM_INLINE F16 add(F16 a, F16 b) {
+  return quarters([&](int i) { return vaddq_f32(a.v[i], b.v[i]); });
+}
+TINYLM_INLINE F16 sub(F16 a, F16 b) {
+  return quarters([&](int i) { return vsubq_f32(a.v[i], b.v[i]); });
+}
+TINYLM_INLINE F16 mul(F16 a, F16 b) {
+  return quarters([&](int i) { return vmulq_f32(a.v[i], b.v[i]); });
+}
+TINYLM_INLINE F16 div(F16 a, F16 b) {
+  return quarters([&](int i) { return vdivq_f32(a.v[i], b.v[i]); });
+}
+TINYLM_INLINE F16 fma(F16 a, F16 b, F16 c) {
+  return quarters([&](int i) { return vfmaq_f32(c.v[i], a.v[i], b.v[i]); });
+}
 // Not vmaxq, which answers NaN where either is one.
 TINYLM_INLINE float32x4_t max4(float32x4_t a, float32x4_t b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
-TINYLM_INLINE F16 max16(F16 a, F16 b) { return quarters([&](int i) { return max4(a.v[i], b.v[i]); }); }
+TINYLM_INLINE F16 max16(F16 a, F16 b) {
+  return quarters([&](int i) { return max4(a.v[i], b.v[i]); });
+}
 TINYLM_INLINE F16 min16(F16 a, F16 b) {
   return quarters([&](int i) { return vbslq_f32(vcltq_f32(a.v[i], b.v[i]), a.v[i], b.v[i]); });
 }
@@ -56,7 +70,9 @@ TINYLM_INLINE uint32_t at_least(F16 a, F16 b) {
   for (int i = 0; i < 4; ++i) set |= vaddvq_u32(vandq_u32(vcgeq_f32(a.v[i], b.v[i]), vld1q_u32(bits))) << 4 * i;
   return set;
 }
-TINYLM_INLINE F16 abs16(F16 a) { return quarters([&](int i) { return vabsq_f32(a.v[i]); }); }
+TINYLM_INLINE F16 abs16(F16 a) {
+  return quarters([&](int i) { return vabsq_f32(a.v[i]); });
+}
 TINYLM_INLINE F16 exp2_bits(F16 a) {
   return quarters([&](int i) {
     return vreinterpretq_f32_u32(vaddq_u32(vshlq_n_u32(vreinterpretq_u32_f32(a.v[i]), 23), vdupq_n_u32(0x3f800000)));
@@ -87,8 +103,10 @@ TINYLM_INLINE void store_bf16(uint16_t* p, F16 a) {
 
 // The low byte of x + 1.5 * 2^23 is the integer's.
 TINYLM_INLINE void store_signed(uint8_t* p, F16 a) {
-  const uint16x8_t low = vcombine_u16(vmovn_u32(vreinterpretq_u32_f32(a.v[0])), vmovn_u32(vreinterpretq_u32_f32(a.v[1])));
-  const uint16x8_t high = vcombine_u16(vmovn_u32(vreinterpretq_u32_f32(a.v[2])), vmovn_u32(vreinterpretq_u32_f32(a.v[3])));
+  const uint16x8_t low =
+      vcombine_u16(vmovn_u32(vreinterpretq_u32_f32(a.v[0])), vmovn_u32(vreinterpretq_u32_f32(a.v[1])));
+  const uint16x8_t high =
+      vcombine_u16(vmovn_u32(vreinterpretq_u32_f32(a.v[2])), vmovn_u32(vreinterpretq_u32_f32(a.v[3])));
   vst1q_u8(p, vcombine_u8(vmovn_u16(low), vmovn_u16(high)));
 }
 TINYLM_INLINE int32_t sum_group(const uint8_t* p) {
@@ -101,11 +119,21 @@ TINYLM_INLINE I16 set1_int(int32_t x) {
   return {{v, v, v, v}};
 }
 TINYLM_INLINE I16 zero_int() { return set1_int(0); }
-TINYLM_INLINE F16 to_float(I16 a) { return quarters([&](int i) { return vcvtq_f32_s32(a.v[i]); }); }
-TINYLM_INLINE I16 load_int(const int32_t* p) { return int_quarters([&](int i) { return vld1q_s32(p + 4 * i); }); }
-TINYLM_INLINE I16 add_int(I16 a, I16 b) { return int_quarters([&](int i) { return vaddq_s32(a.v[i], b.v[i]); }); }
-TINYLM_INLINE I16 sub_int(I16 a, I16 b) { return int_quarters([&](int i) { return vsubq_s32(a.v[i], b.v[i]); }); }
-TINYLM_INLINE I16 times_int(I16 a, int32_t x) { return int_quarters([&](int i) { return vmulq_n_s32(a.v[i], x); }); }
+TINYLM_INLINE F16 to_float(I16 a) {
+  return quarters([&](int i) { return vcvtq_f32_s32(a.v[i]); });
+}
+TINYLM_INLINE I16 load_int(const int32_t* p) {
+  return int_quarters([&](int i) { return vld1q_s32(p + 4 * i); });
+}
+TINYLM_INLINE I16 add_int(I16 a, I16 b) {
+  return int_quarters([&](int i) { return vaddq_s32(a.v[i], b.v[i]); });
+}
+TINYLM_INLINE I16 sub_int(I16 a, I16 b) {
+  return int_quarters([&](int i) { return vsubq_s32(a.v[i], b.v[i]); });
+}
+TINYLM_INLINE I16 times_int(I16 a, int32_t x) {
+  return int_quarters([&](int i) { return vmulq_n_s32(a.v[i], x); });
+}
 
 // Both operands are signed: activations are stored as they are.
 constexpr int32_t kOffset = 0;
@@ -138,7 +166,8 @@ TINYLM_INLINE I16 dot4(I16 sum, Quad a, I16 w) {
 }
 TINYLM_INLINE I16 dot4_codes(I16 sum, I16 codes, Quad a) { return dot4(sum, a, codes); }
 TINYLM_INLINE I16 low_nibbles(I16 a) {
-  return int_quarters([&](int i) { return vreinterpretq_s32_u8(vandq_u8(vreinterpretq_u8_s32(a.v[i]), vdupq_n_u8(15))); });
+  return int_quarters(
+      [&](int i) { return vreinterpretq_s32_u8(vandq_u8(vreinterpretq_u8_s32(a.v[i]), vdupq_n_u8(15))); });
 }
 TINYLM_INLINE I16 high_nibbles(I16 a) {
   return int_quarters([&](int i) { return vreinterpretq_s32_u8(vshrq_n_u8(vreinterpretq_u8_s32(a.v[i]), 4)); });
@@ -158,7 +187,8 @@ TINYLM_INLINE int32_t fold_int(I16 a) {
 
 constexpr int32_t kValueOffset = 0;
 TINYLM_INLINE void store_value(uint8_t* p, F16 rounded, int t) {
-  const uint32x4_t shift = vdupq_n_u32(static_cast<uint32_t>(8 * t)), mask = vshlq_u32(vdupq_n_u32(255), vreinterpretq_s32_u32(shift));
+  const uint32x4_t shift = vdupq_n_u32(static_cast<uint32_t>(8 * t)),
+                   mask = vshlq_u32(vdupq_n_u32(255), vreinterpretq_s32_u32(shift));
   for (int i = 0; i < 4; ++i) {
     const uint32x4_t byte = vshlq_u32(vreinterpretq_u32_f32(rounded.v[i]), vreinterpretq_s32_u32(shift));
     uint32_t* words = reinterpret_cast<uint32_t*>(p) + 4 * i;

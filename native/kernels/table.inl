@@ -12,9 +12,10 @@ void matmul(const Matrix& matrix, const void* rows, int64_t m, int64_t begin, in
 }
 
 constexpr KernelTable make_table(const char* name) {
-  return KernelTable{name,      packed_bytes, matrix_view,   pack_rows, unpack_row, row_bytes, prepare_row,
-                     matmul,    rmsnorm,      layernorm,     rope,      activate,   add_rows,  softcap,
-                     rmsnorm_grad, swiglu_grad,
-                     kv_bytes,  kv_store,     kv_copy,       attention_scratch_floats,  attention, block_max,
-                     keep_likely, select_at_least, sum_exp, exp_rows};
+  return KernelTable{name,        packed_bytes, matrix_view, pack_rows,       unpack_row,
+                     row_bytes,   prepare_row,  matmul,      rmsnorm,         layernorm,
+                     rope,        activate,     add_rows,    softcap,         rmsnorm_grad,
+                     swiglu_grad, kv_bytes,     kv_store,    kv_copy,         attention_scratch_floats,
+                     attention,   block_max,    keep_likely, select_at_least, sum_exp,
+                     exp_rows};
 }

@@ -21,9 +21,9 @@
 namespace tinylm::limits {
 namespace {
 
-constexpr int kChains = 12;         // independent sums: covers a latency of 6 at 2 per cycle, leaves registers for operands
+constexpr int kChains = 12;  // independent sums: covers a latency of 6 at 2 per cycle, leaves registers for operands
 constexpr int64_t kRounds = 4'000;  // of kChains instructions per slice: some 10 us
-constexpr double kWindow_s = 5e-3;    // short, so that some windows pass without the machine's other work
+constexpr double kWindow_s = 5e-3;  // short, so that some windows pass without the machine's other work
 
 // One slice of work: runs kRounds x kChains instructions, returns something that depends on all of them.
 using Slice = int (*)();
@@ -57,16 +57,16 @@ int scalar_f32() {
 }
 
 #if defined(__x86_64__)
-#define TINYLM_ROUNDS(Type, zero, step)                 \
-  Type sums[kChains];                                   \
-  for (int c = 0; c < kChains; ++c) sums[c] = zero;     \
-  for (int64_t i = 0; i < kRounds; ++i) {               \
+#define TINYLM_ROUNDS(Type, zero, step)                          \
+  Type sums[kChains];                                            \
+  for (int c = 0; c < kChains; ++c) sums[c] = zero;              \
+  for (int64_t i = 0; i < kRounds; ++i) {                        \
     _Pragma("GCC unroll 12") for (int c = 0; c < kChains; ++c) { \
-      hide(a);                                          \
-      sums[c] = step;                                   \
-    }                                                   \
-  }                                                     \
-  for (int c = 1; c < kChains; ++c) hide(sums[c]);      \
+      hide(a);                                                   \
+      sums[c] = step;                                            \
+    }                                                            \
+  }                                                              \
+  for (int c = 1; c < kChains; ++c) hide(sums[c]);               \
   hide(sums[0])
 
 __attribute__((target("avx2,fma"))) int avx2_f32() {
@@ -78,7 +78,8 @@ __attribute__((target("avx2,fma"))) int avx2_f32() {
 __attribute__((target("avx2,fma"))) int avx2_int8() {
   __m256i a = _mm256_set1_epi8(1);
   const __m256i b = _mm256_set1_epi8(2), one = _mm256_set1_epi16(1);
-  TINYLM_ROUNDS(__m256i, _mm256_setzero_si256(), _mm256_add_epi32(sums[c], _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), one)));
+  TINYLM_ROUNDS(__m256i, _mm256_setzero_si256(),
+                _mm256_add_epi32(sums[c], _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), one)));
   return _mm256_extract_epi32(sums[0], 0);
 }
 __attribute__((target("avx2,avxvnni"))) int avxvnni_int8() {
@@ -196,7 +197,8 @@ __attribute__((target("avx2"))) uint64_t read_wide(const uint8_t* p, size_t byte
   __m256i sums[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
   for (size_t i = 0; i + 128 <= bytes; i += 128)
     for (int j = 0; j < 4; ++j)
-      sums[j] = _mm256_or_si256(sums[j], _mm256_load_si256(reinterpret_cast<const __m256i*>(p + i + 32 * static_cast<size_t>(j))));
+      sums[j] = _mm256_or_si256(
+          sums[j], _mm256_load_si256(reinterpret_cast<const __m256i*>(p + i + 32 * static_cast<size_t>(j))));
   const __m256i all = _mm256_or_si256(_mm256_or_si256(sums[0], sums[1]), _mm256_or_si256(sums[2], sums[3]));
   return static_cast<uint64_t>(_mm256_extract_epi64(all, 0) | _mm256_extract_epi64(all, 3));
 }

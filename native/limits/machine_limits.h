@@ -12,7 +12,8 @@ struct Peak {
   double macs_per_s;        // multiply-accumulates, all threads together
 };
 
-// Multiply-accumulates per second on register-resident data, `threads` at once; the best of several windows within `seconds`.
+// Multiply-accumulates per second on register-resident data, `threads` at once; the best of several windows within
+// `seconds`.
 Peak measure_macs(Arithmetic arithmetic, int threads, double seconds);
 
 // Bytes read per second by `threads` at once, each reading its own `working_set_bytes` over and over; best window.

@@ -1,4 +1,5 @@
-// Test builds only (-include): lets avx512.cpp and avxvnni.cpp run on machines without their instructions, through SIMDe.
+// Test builds only (-include): lets avx512.cpp and avxvnni.cpp run on machines without their instructions, through
+// SIMDe.
 #pragma once
 #define SIMDE_ENABLE_NATIVE_ALIASES
 #include <simde/x86/avx2.h>

@@ -25,17 +25,17 @@
 #include "sampler.h"
 #include "team.h"
 
-#define CHECK(condition)                                                    \
-  do {                                                                      \
-    if (!(condition)) {                                                     \
-      std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);  \
-      std::exit(1);                                                         \
-    }                                                                       \
+#define CHECK(condition)                                                   \
+  do {                                                                     \
+    if (!(condition)) {                                                    \
+      std::fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
+      std::exit(1);                                                        \
+    }                                                                      \
   } while (false)
 
 namespace tinylm::testing {
 
-// --- How many threads a lone row gets ---------------------------------------------------------------------------------
+// --- How many threads a lone row gets ------------------------------------------------------------------------------
 // Takes `steps` steps, each of which lasts one(step) or all(step); returns how many of them went to all threads.
 template <typename One, typename All>
 int64_t pace_steps(engine::Pace& pace, int64_t steps, One one, All all) {
@@ -59,10 +59,11 @@ inline void test_pace() {
   CHECK(pace_steps(pace, 2000, takes(150), stalled) <= 200);  // a trial lasts until the neighbour comes
   pace_steps(pace, 500, takes(150), takes(100));
   CHECK(pace_steps(pace, 2000, takes(150), takes(100)) >= 1950);
-  CHECK(pace_steps(pace, 4000, takes(97), takes(100)) >= 2400);  // so small a gain changes nothing; the other steps are trials
+  // So small a gain changes nothing; the other steps are trials.
+  CHECK(pace_steps(pace, 4000, takes(97), takes(100)) >= 2400);
 }
 
-// --- Where the threads of a team run ----------------------------------------------------------------------------------
+// --- Where the threads of a team run -------------------------------------------------------------------------------
 #if defined(__linux__)
 inline void stay_on(const std::vector<int>& cores) {
   cpu_set_t set;
@@ -71,8 +72,8 @@ inline void stay_on(const std::vector<int>& cores) {
   CHECK(sched_setaffinity(0, sizeof set, &set) == 0);
 }
 
-// A neighbour keeps one of two cores busy, this thread the other: a worker woken from it may be queued behind it, and must
-// then go to the neighbour's.
+// A neighbour keeps one of two cores busy, this thread the other: a worker woken from it may be queued behind it, and
+// must then go to the neighbour's.
 inline void test_team_spreads() {
   cpu_set_t allowed;
   CHECK(sched_getaffinity(0, sizeof allowed, &allowed) == 0);
@@ -85,7 +86,8 @@ inline void test_team_spreads() {
   std::atomic<bool> over{false};
   std::thread neighbour([&] {
     stay_on({cores[1]});
-    while (!over) {}
+    while (!over) {
+    }
   });
   stay_on({cores[0]});
   constexpr int kRounds = 100;
@@ -135,9 +137,11 @@ inline void test_json() {
     }
     return false;
   };
-  for (const char* good : {"0", "-1.5e+3", "[]", "{}", " {\"a\" : [1, true, null, \"\\u00e9\\ud83d\\ude00\\n\"]} "}) CHECK(!refused(good));
-  for (const char* bad : {"", "01x", "-", "1.", "1e", "1e999", "[1,]", "{\"a\":1,\"a\":2}", "{a:1}", "\"\\ud800\"", "\"\\q\"", "\"\n\"",
-                          "nul", "[", "\"", "{\"a\"", "1 2", "NaN", "[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]"})
+  for (const char* good : {"0", "-1.5e+3", "[]", "{}", " {\"a\" : [1, true, null, \"\\u00e9\\ud83d\\ude00\\n\"]} "})
+    CHECK(!refused(good));
+  for (const char* bad :
+       {"", "01x", "-", "1.", "1e", "1e999", "[1,]", "{\"a\":1,\"a\":2}", "{a:1}", "\"\\ud800\"", "\"\\q\"", "\"\n\"",
+        "nul", "[", "\"", "{\"a\"", "1 2", "NaN", "[[[[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]]]"})
     CHECK(refused(bad));
   CHECK(refused("[" + std::string(1000000, ',') + "]"));
   struct Comma : std::numpunct<char> {
@@ -162,16 +166,19 @@ inline void test_philox() {
 }
 
 // The token that top-k sampling must draw: candidates in order of likelihood, equals in order of their ids.
-inline int32_t draw_plainly(const kernels::KernelTable& table, const std::vector<float>& logits, const engine::SamplingOptions& options, uint64_t position) {
+inline int32_t draw_plainly(const kernels::KernelTable& table, const std::vector<float>& logits,
+                            const engine::SamplingOptions& options, uint64_t position) {
   std::vector<int32_t> ids(logits.size());
   std::iota(ids.begin(), ids.end(), 0);
   const auto value = [&](int32_t id) { return logits[static_cast<size_t>(id)]; };
-  std::sort(ids.begin(), ids.end(), [&](int32_t a, int32_t b) { return value(a) > value(b) || (value(a) == value(b) && a < b); });
+  std::sort(ids.begin(), ids.end(),
+            [&](int32_t a, int32_t b) { return value(a) > value(b) || (value(a) == value(b) && a < b); });
   ids.resize(static_cast<size_t>(options.top_k));
   std::vector<float> weights;
   for (const int32_t id : ids) weights.push_back(value(id));
   table.exp(weights.data(), options.top_k, weights[0], 1.0f / options.temperature, weights.data());
-  const double total = std::accumulate(weights.begin(), weights.end(), 0.0), random = engine::uniform(options.seed, options.sample, position);
+  const double total = std::accumulate(weights.begin(), weights.end(), 0.0),
+               random = engine::uniform(options.seed, options.sample, position);
   double sum = 0;
   for (size_t i = 0; i < ids.size(); ++i)
     if ((sum += static_cast<double>(weights[i])) > random * total) return ids[i];
@@ -190,9 +197,12 @@ inline void test_top_k() {
         for (uint64_t position = 0; position < 12; ++position) {
           std::vector<float> logits(static_cast<size_t>(vocab_size)), maxima(logits.size() / kernels::kMaximaBlock + 1);
           for (size_t i = 0; i < logits.size(); ++i)
-            logits[i] = std::floor(static_cast<float>(engine::uniform(i, position, 0)) * static_cast<float>(steps)) / static_cast<float>(steps) * 9 - 5;
+            logits[i] = std::floor(static_cast<float>(engine::uniform(i, position, 0)) * static_cast<float>(steps)) /
+                            static_cast<float>(steps) * 9 -
+                        5;
           table.block_max(logits.data(), vocab_size, maxima.data());
-          CHECK(sampler.choose(logits.data(), maxima.data(), -std::numeric_limits<float>::infinity(), options, {}, position, nullptr) == draw_plainly(table, logits, options, position));
+          CHECK(sampler.choose(logits.data(), maxima.data(), -std::numeric_limits<float>::infinity(), options, {},
+                               position, nullptr) == draw_plainly(table, logits, options, position));
         }
       }
 }

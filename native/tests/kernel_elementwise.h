@@ -9,7 +9,8 @@ struct Elementwise {
   const char* name;
   double limit;  // of |found - wanted| relative to max(|wanted|, floor)
   double floor;
-  std::function<void(const KernelTable&, float* x, const float* second, const float* third, int64_t n)> run;  // in place
+  std::function<void(const KernelTable&, float* x, const float* second, const float* third, int64_t n)>
+      run;  // in place
   std::function<std::vector<double>(const float* x, const float* second, const float* third, int64_t n)> want;
 };
 
@@ -25,13 +26,15 @@ inline std::vector<double> normalised(const float* x, const float* gain, const f
   if (!centre) mean = 0;
   for (int64_t i = 0; i < n; ++i) square += (x[i] - mean) * (x[i] - mean) / static_cast<double>(n);
   std::vector<double> out;
-  for (int64_t i = 0; i < n; ++i) out.push_back((x[i] - mean) / std::sqrt(square + 1e-5f) * gain[i] + (bias ? bias[i] : 0));
+  for (int64_t i = 0; i < n; ++i)
+    out.push_back((x[i] - mean) / std::sqrt(square + 1e-5f) * gain[i] + (bias ? bias[i] : 0));
   return out;
 }
 
 // The gradient of sum(dy * gain * x / sqrt(mean(x^2) + eps)) in x, or in the gain.
 inline std::vector<double> norm_gradient(const float* x, const float* gain, const float* dy, int64_t n, bool of_gain) {
-  const std::vector<double> y = normalised(x, std::vector<float>(static_cast<size_t>(n), 1.0f).data(), nullptr, n, false);
+  const std::vector<double> y =
+      normalised(x, std::vector<float>(static_cast<size_t>(n), 1.0f).data(), nullptr, n, false);
   double square = 0, along = 0;
   for (int64_t i = 0; i < n; ++i) {
     square += static_cast<double>(x[i]) * x[i] / static_cast<double>(n);
@@ -40,7 +43,8 @@ inline std::vector<double> norm_gradient(const float* x, const float* gain, cons
   std::vector<double> out;
   for (int64_t i = 0; i < n; ++i) {
     const double unit = y[static_cast<size_t>(i)];
-    out.push_back(of_gain ? dy[i] * unit : (static_cast<double>(gain[i]) * dy[i] - unit * along) / std::sqrt(square + 1e-5f));
+    out.push_back(of_gain ? dy[i] * unit
+                          : (static_cast<double>(gain[i]) * dy[i] - unit * along) / std::sqrt(square + 1e-5f));
   }
   return out;
 }
@@ -49,7 +53,8 @@ inline std::vector<double> swiglu_gradient(const float* gate, const float* up, c
   std::vector<double> out;
   for (int64_t i = 0; i < n; ++i) {
     const double a = gate[i], sigmoid = 1 / (1 + std::exp(-a));
-    out.push_back(of_up ? dy[i] * a * sigmoid : static_cast<double>(dy[i]) * up[i] * (sigmoid + a * sigmoid * (1 - sigmoid)));
+    out.push_back(of_up ? dy[i] * a * sigmoid
+                        : static_cast<double>(dy[i]) * up[i] * (sigmoid + a * sigmoid * (1 - sigmoid)));
   }
   return out;
 }
@@ -65,7 +70,8 @@ inline const std::vector<Elementwise>& elementwise_cases() {
        [](C x, C a, C, int64_t n) { return normalised(x, a, nullptr, n, false); }},
       {"layernorm", 6e-6, 1e-1, [](T t, float* x, C a, C b, int64_t n) { t.layernorm(x, a, b, n, 1e-5f, x); },
        [](C x, C a, C b, int64_t n) { return normalised(x, a, b, n, true); }},
-      {"layernorm without bias", 6e-6, 1e-1, [](T t, float* x, C a, C, int64_t n) { t.layernorm(x, a, nullptr, n, 1e-5f, x); },
+      {"layernorm without bias", 6e-6, 1e-1,
+       [](T t, float* x, C a, C, int64_t n) { t.layernorm(x, a, nullptr, n, 1e-5f, x); },
        [](C x, C a, C, int64_t n) { return normalised(x, a, nullptr, n, true); }},
       {"swiglu", 5e-7, 1e-30, [](T t, float* x, C a, C, int64_t n) { t.activate(Activation::swiglu, x, a, n, x); },
        [](C x, C a, C, int64_t n) {
@@ -74,10 +80,14 @@ inline const std::vector<Elementwise>& elementwise_cases() {
          return out;
        }},
       {"gelu", 5e-6, 1e-30, [](T t, float* x, C, C, int64_t n) { t.activate(Activation::gelu, x, nullptr, n, x); },
-       [](C x, C, C, int64_t n) { return each(x, n, [](double v) { return 0.5 * v * std::erfc(-v / std::sqrt(2.0)); }); }},
-      {"gelu_tanh", 5e-7, 1.0, [](T t, float* x, C, C, int64_t n) { t.activate(Activation::gelu_tanh, x, nullptr, n, x); },
+       [](C x, C, C, int64_t n) {
+         return each(x, n, [](double v) { return 0.5 * v * std::erfc(-v / std::sqrt(2.0)); });
+       }},
+      {"gelu_tanh", 5e-7, 1.0,
+       [](T t, float* x, C, C, int64_t n) { t.activate(Activation::gelu_tanh, x, nullptr, n, x); },
        [](C x, C, C, int64_t n) { return each(x, n, gelu_tanh); }},
-      {"gelu_tanh, its tail", 1e-5, 1e-30, [](T t, float* x, C, C, int64_t n) { t.activate(Activation::gelu_tanh, x, nullptr, n, x); },
+      {"gelu_tanh, its tail", 1e-5, 1e-30,
+       [](T t, float* x, C, C, int64_t n) { t.activate(Activation::gelu_tanh, x, nullptr, n, x); },
        [](C x, C, C, int64_t n) { return each(x, n, gelu_tanh); }},
       {"relu2", 1e-7, 1e-30, [](T t, float* x, C, C, int64_t n) { t.activate(Activation::relu2, x, nullptr, n, x); },
        [](C x, C, C, int64_t n) { return each(x, n, [](double v) { return v > 0 ? v * v : 0; }); }},
@@ -138,11 +148,14 @@ inline void test_elementwise(const KernelTable& table, const KernelTable& scalar
         c.run(table, found.data(), a.data(), b.data(), n);
         c.run(scalar, reference.data(), a.data(), b.data(), n);
         if (!found.guard_intact()) fail(table, text("%s writes past n=%d", c.name, static_cast<int>(n)));
-        if (!same_bits(found.data(), reference.data(), n)) fail(table, text("%s differs from scalar at n=%d", c.name, static_cast<int>(n)));
+        if (!same_bits(found.data(), reference.data(), n))
+          fail(table, text("%s differs from scalar at n=%d", c.name, static_cast<int>(n)));
         for (int64_t i = 0; i < n; ++i) {
           const double w = want[static_cast<size_t>(i)];
           const double error = std::fabs(found[i] - w) / std::max(std::fabs(w), c.floor);
-          if (!(error <= c.limit)) fail(table, text("%s n=%d [%d]: found %.9g, want %.9g", c.name, static_cast<int>(n), static_cast<int>(i), found[i], w));
+          if (!(error <= c.limit))
+            fail(table, text("%s n=%d [%d]: found %.9g, want %.9g", c.name, static_cast<int>(n), static_cast<int>(i),
+                             found[i], w));
         }
       }
 }
@@ -150,7 +163,8 @@ inline void test_elementwise(const KernelTable& table, const KernelTable& scalar
 // Special values give the same bits everywhere, and the documented results.
 inline void test_extremes(const KernelTable& table, const KernelTable& scalar) {
   const float inf = std::numeric_limits<float>::infinity(), nan = std::numeric_limits<float>::quiet_NaN();
-  const std::vector<float> values = {0.0f, -0.0f, 1e-40f, -1e-40f, 87.0f, 89.0f, -87.2f, -88.0f, 1e30f, -1e30f, inf, -inf, nan, 0.625f};
+  const std::vector<float> values = {0.0f,   -0.0f, 1e-40f, -1e-40f, 87.0f, 89.0f, -87.2f,
+                                     -88.0f, 1e30f, -1e30f, inf,     -inf,  nan,   0.625f};
   const auto n = static_cast<int64_t>(values.size());
   for (const Elementwise& c : elementwise_cases()) {
     Floats a(n, 0, 1.0f), b(n, 0, 0.5f), found(n, 0), reference(n, 0);
@@ -180,15 +194,20 @@ inline void test_rope(const KernelTable& table, const KernelTable& scalar) {
       std::vector<double> want;
       for (int64_t i = 0; i < n; ++i) {
         const int64_t d = i % head_dim, half = rotary / 2, pair = d < half ? i + half : i - half;
-        if (d >= rotary) { want.push_back(x[i]); continue; }
+        if (d >= rotary) {
+          want.push_back(x[i]);
+          continue;
+        }
         const double angle = 17 * std::pow(10000.0, -2.0 * static_cast<double>(d % half) / static_cast<double>(rotary));
         want.push_back(x[i] * std::cos(angle) + (d < half ? -1 : 1) * x[pair] * std::sin(angle));
       }
       table.rope(x.data(), heads, head_dim, rotary, cos.data(), sin.data());
       scalar.rope(reference.data(), heads, head_dim, rotary, cos.data(), sin.data());
-      if (!same_bits(x.data(), reference.data(), n) || !x.guard_intact()) fail(table, text("rope D=%d differs", static_cast<int>(head_dim)));
+      if (!same_bits(x.data(), reference.data(), n) || !x.guard_intact())
+        fail(table, text("rope D=%d differs", static_cast<int>(head_dim)));
       for (int64_t i = 0; i < n; ++i)
-        if (std::fabs(x[i] - want[static_cast<size_t>(i)]) > 5e-6) fail(table, text("rope D=%d [%d]", static_cast<int>(head_dim), static_cast<int>(i)));
+        if (std::fabs(x[i] - want[static_cast<size_t>(i)]) > 5e-6)
+          fail(table, text("rope D=%d [%d]", static_cast<int>(head_dim), static_cast<int>(i)));
     }
 }
 

@@ -25,7 +25,10 @@ inline Weights random_weights(WeightType type, int64_t n, int64_t k, bool bias, 
   if (type == WeightType::q4)
     for (int64_t i = 0; i < n * groups; ++i) w.scales.push_back(0.01f + std::fabs(normal(0.01f)));
   for (int64_t r = 0; r < n; ++r) {
-    const size_t row_bytes = static_cast<size_t>(type == WeightType::f32 ? 4 * k : type == WeightType::bf16 ? 2 * k : type == WeightType::q8 ? k : (k + 1) / 2);
+    const size_t row_bytes = static_cast<size_t>(type == WeightType::f32    ? 4 * k
+                                                 : type == WeightType::bf16 ? 2 * k
+                                                 : type == WeightType::q8   ? k
+                                                                            : (k + 1) / 2);
     std::vector<uint8_t> row(row_bytes);
     for (int64_t i = 0; i < k; ++i) {
       const auto at = static_cast<size_t>(i);
@@ -68,12 +71,13 @@ struct Packed {
   Matrix matrix;
 };
 
-inline std::vector<float> run_matmul(const KernelTable& table, const Packed& packed, const Floats& x, int64_t m, int64_t split,
-                              bool accumulate, int64_t shift) {
+inline std::vector<float> run_matmul(const KernelTable& table, const Packed& packed, const Floats& x, int64_t m,
+                                     int64_t split, bool accumulate, int64_t shift) {
   const Matrix& w = packed.matrix;
   const size_t row = table.row_bytes(w.type, w.k);
   Bytes rows(row * static_cast<size_t>(m));
-  for (int64_t r = 0; r < m; ++r) table.prepare_row(w.type, x.data() + r * w.k, w.k, rows.data() + row * static_cast<size_t>(r));
+  for (int64_t r = 0; r < m; ++r)
+    table.prepare_row(w.type, x.data() + r * w.k, w.k, rows.data() + row * static_cast<size_t>(r));
   const int64_t stride = w.n + 3;
   Floats y(m * stride, shift, 0.25f);
   table.matmul(w, rows.data(), m, 0, split, y.data(), stride, accumulate);
@@ -81,7 +85,8 @@ inline std::vector<float> run_matmul(const KernelTable& table, const Packed& pac
   bool intact = y.guard_intact();
   for (int64_t r = 0; r < m; ++r)
     for (int64_t c = w.n; c < stride; ++c) intact = intact && y[r * stride + c] == 0.25f;
-  if (!intact) fail(table, text("matmul writes outside its channels, n=%d m=%d", static_cast<int>(w.n), static_cast<int>(m)));
+  if (!intact)
+    fail(table, text("matmul writes outside its channels, n=%d m=%d", static_cast<int>(w.n), static_cast<int>(m)));
   std::vector<float> out;
   for (int64_t r = 0; r < m; ++r) out.insert(out.end(), y.data() + r * stride, y.data() + r * stride + w.n);
   return out;
@@ -109,11 +114,13 @@ inline std::vector<double> wanted_matmul(const Weights& w, const Floats& x, int6
   return out;
 }
 
-inline void check_matmul(const KernelTable& table, const KernelTable& scalar, const Weights& w, int64_t m, const char* kind) {
+inline void check_matmul(const KernelTable& table, const KernelTable& scalar, const Weights& w, int64_t m,
+                         const char* kind) {
   Floats x(m * w.k, 1);
   for (int64_t i = 0; i < m * w.k; ++i) x[i] = normal();
   if (std::strcmp(kind, "extreme") == 0)
-    for (int64_t i = 0; i < m * w.k; ++i) x[i] = i / w.k % 3 == 0 ? 1.0f : i / w.k % 3 == 1 ? -1.0f : (i % 2 ? 1.0f : -1.0f);
+    for (int64_t i = 0; i < m * w.k; ++i)
+      x[i] = i / w.k % 3 == 0 ? 1.0f : i / w.k % 3 == 1 ? -1.0f : (i % 2 ? 1.0f : -1.0f);
   // Neighbours whose int8 values sum to 127, 128, 129 and more: where saturating pair sums begin to be wrong.
   constexpr float kEdges[] = {-127, -65, -64, -63, -1, 0, 1, 2, 63, 64, 65, 127};
   if (std::strcmp(kind, "edges") == 0)
@@ -126,8 +133,10 @@ inline void check_matmul(const KernelTable& table, const KernelTable& scalar, co
     const std::vector<float> found = run_matmul(table, mine, x, m, split, accumulate, 1);
     const std::vector<float> other = run_matmul(scalar, reference, x, m, 0, accumulate, 0);
     const std::vector<double> want = wanted_matmul(w, x, m, accumulate);
-    const std::string where = text("matmul type=%d n=%d k=%d m=%d %s", static_cast<int>(w.type), static_cast<int>(w.n), static_cast<int>(w.k), static_cast<int>(m), kind);
-    if (!same_bits(found.data(), other.data(), static_cast<int64_t>(found.size()))) fail(table, where + " differs from scalar");
+    const std::string where = text("matmul type=%d n=%d k=%d m=%d %s", static_cast<int>(w.type), static_cast<int>(w.n),
+                                   static_cast<int>(w.k), static_cast<int>(m), kind);
+    if (!same_bits(found.data(), other.data(), static_cast<int64_t>(found.size())))
+      fail(table, where + " differs from scalar");
     double magnitude = 1e-3;
     for (const double v : want) magnitude = std::max(magnitude, std::fabs(v));
     for (size_t i = 0; i < want.size(); ++i)
@@ -139,8 +148,11 @@ inline void check_matmul(const KernelTable& table, const KernelTable& scalar, co
 }
 
 inline void test_matmul(const KernelTable& table, const KernelTable& scalar) {
-  struct Shape { int64_t n, k; };
-  const std::vector<Shape> shapes = {{1, 1}, {15, 31}, {16, 32}, {17, 33}, {33, 4}, {48, 64}, {50, 172}, {80, 100}, {32, 544}, {130, 63}};
+  struct Shape {
+    int64_t n, k;
+  };
+  const std::vector<Shape> shapes = {{1, 1},   {15, 31},  {16, 32},  {17, 33},  {33, 4},
+                                     {48, 64}, {50, 172}, {80, 100}, {32, 544}, {130, 63}};
   for (const WeightType type : {WeightType::f32, WeightType::bf16, WeightType::q8, WeightType::q4})
     for (const Shape shape : shapes)
       for (const int64_t m : {1, 2, 3, 4, 5, 6, 7, 8, 9, 17, 26})
@@ -167,7 +179,10 @@ inline void test_unpack_and_stack(const KernelTable& table) {
       for (int64_t i = 0; i < 70; ++i) {
         double want = from.values[static_cast<size_t>(row * 70 + i)];
         if (type == WeightType::q8) want *= from.scales[static_cast<size_t>(row)];
-        if (out[i] != static_cast<float>(want)) { fail(table, text("unpack_row type=%d row=%d", static_cast<int>(type), static_cast<int>(r))); break; }
+        if (out[i] != static_cast<float>(want)) {
+          fail(table, text("unpack_row type=%d row=%d", static_cast<int>(type), static_cast<int>(r)));
+          break;
+        }
       }
     }
   }

@@ -37,8 +37,7 @@ inline int integer(int low, int high) { return std::uniform_int_distribution<int
 // A buffer that starts `shift` floats past a 64-byte boundary and ends in a guard, to find reads and writes outside.
 class Floats {
  public:
-  Floats(int64_t n, int64_t shift, float fill = 0.0f)
-      : storage_(static_cast<size_t>(n + shift + 32), kGuard), n_(n) {
+  Floats(int64_t n, int64_t shift, float fill = 0.0f) : storage_(static_cast<size_t>(n + shift + 32), kGuard), n_(n) {
     const auto address = reinterpret_cast<uintptr_t>(storage_.data());
     begin_ = storage_.data() + (64 - address % 64) % 64 / 4 + shift;
     for (int64_t i = 0; i < n; ++i) begin_[i] = fill;

@@ -26,9 +26,9 @@ using engine::SamplingOptions;
 
 namespace {
 
-// --- Fails the n-th allocation (not under TSan, whose allocator must stay) ------------------------------------------
+// --- Fails the n-th allocation (not under TSan, whose allocator must stay) -----------------------------------------
 std::atomic<bool> counts_allocations{false};
-std::atomic<int64_t> allocations_left{-1};  // -1: never fails
+std::atomic<int64_t> allocations_left{-1};         // -1: never fails
 std::atomic<size_t> largest_allocation{SIZE_MAX};  // larger ones fail
 
 constexpr int64_t kWaitNs = int64_t{20} * 1000000000;
@@ -39,7 +39,8 @@ std::vector<const kernels::KernelTable*> tables() {
   return found;
 }
 
-std::shared_ptr<const engine::Weights> load(const std::string& file, const kernels::KernelTable& table, int threads = 1) {
+std::shared_ptr<const engine::Weights> load(const std::string& file, const kernels::KernelTable& table,
+                                            int threads = 1) {
   return engine::load_weights(engine::MemorySource(file.data(), file.size()), table, threads);
 }
 
@@ -48,7 +49,13 @@ std::shared_ptr<Request> request(std::vector<int32_t> tokens, int64_t count, uin
   r->tokens = std::move(tokens);
   r->max_new_tokens = count;
   r->channel = channel;
-  r->sampling = {seed ? 0.9f : 0.0f, static_cast<int64_t>(seed % 3) * 8, seed % 2 ? 0.9f : 1.0f, 0.0f, seed % 5 ? 1.0f : 1.2f, seed, seed};
+  r->sampling = {seed ? 0.9f : 0.0f,
+                 static_cast<int64_t>(seed % 3) * 8,
+                 seed % 2 ? 0.9f : 1.0f,
+                 0.0f,
+                 seed % 5 ? 1.0f : 1.2f,
+                 seed,
+                 seed};
   return r;
 }
 
@@ -58,7 +65,8 @@ std::vector<std::shared_ptr<Request>> some_requests() {
   for (uint64_t i = 0; i < 24; ++i) {
     std::vector<int32_t> tokens{1};
     // Some are long enough to be divided between threads.
-    for (size_t n = 0; n < 1 + i % 13 + (i % 5 ? 0 : 14); ++n) tokens.push_back(static_cast<int32_t>(i % 3 ? random() % 60 : 3 + n));
+    for (size_t n = 0; n < 1 + i % 13 + (i % 5 ? 0 : 14); ++n)
+      tokens.push_back(static_cast<int32_t>(i % 3 ? random() % 60 : 3 + n));
     all.push_back(request(tokens, 12, i));
   }
   return all;
@@ -82,7 +90,8 @@ void test_same_text_everywhere(const std::string& precision, bool gpt2) {
   std::vector<std::vector<int32_t>> expected;
   for (const kernels::KernelTable* table : tables()) {
     const auto weights = load(file, *table, 3);
-    for (const engine::EngineOptions options : {engine::EngineOptions{1, 1, 1}, {1, 3, 1}, {1, 1, 5}, {2, 1, 3}, {1, 3, 4}, {2, 2, 32}}) {
+    for (const engine::EngineOptions options :
+         {engine::EngineOptions{1, 1, 1}, {1, 3, 1}, {1, 1, 5}, {2, 1, 3}, {1, 3, 4}, {2, 2, 32}}) {
       Engine engine(weights, options);
       const auto requests = some_requests();
       for (const auto& r : requests) engine.submit(r);
@@ -124,7 +133,8 @@ void test_cancel_storm() {
     for (int64_t i = 1; i < 120; ++i) engine.cancel(i), std::this_thread::yield();
   });
   for (const int64_t channel : {int64_t{0}, engine.open_channel()})
-    for (uint64_t i = 0; i < 60; ++i) tickets.push_back(engine.submit(request({1, static_cast<int32_t>(i % 7)}, 30, i, channel)));
+    for (uint64_t i = 0; i < 60; ++i)
+      tickets.push_back(engine.submit(request({1, static_cast<int32_t>(i % 7)}, 30, i, channel)));
   storm.join();
   CHECK(collect(engine, 60, 0).size() == 60);
   engine.close_channel(1);
@@ -166,7 +176,8 @@ void test_damaged_files() {
     return false;
   };
   CHECK(!refused(file));
-  for (size_t length = 0; length < file.size(); length += length < 3000 ? 7 : 61) CHECK(refused(file.substr(0, length)));
+  for (size_t length = 0; length < file.size(); length += length < 3000 ? 7 : 61)
+    CHECK(refused(file.substr(0, length)));
   CHECK(refused(file + "x"));
   CHECK(refused(model.file("0123456789abcdef")));
   std::mt19937 random(9);

@@ -7,7 +7,7 @@
 
 namespace tinylm::testing {
 
-// --- One number for all -----------------------------------------------------------------------------------------------
+// --- One number for all --------------------------------------------------------------------------------------------
 
 // A hash of every kernel's output on integer-made data: equal on every machine, operating system and compiler.
 class Digest {
@@ -29,7 +29,10 @@ constexpr uint64_t kGoldenDigest = 0xeff201935d008107;
 
 uint64_t digest(const KernelTable& table) {
   uint32_t state = 1;
-  const auto next = [&] { return static_cast<float>(static_cast<int32_t>((state = state * 1664525u + 1013904223u) >> 8) - (1 << 23)) / (1 << 21); };
+  const auto next = [&] {
+    return static_cast<float>(static_cast<int32_t>((state = state * 1664525u + 1013904223u) >> 8) - (1 << 23)) /
+           (1 << 21);
+  };
   Digest hash;
   const int64_t k = 172, n = 50, m = 9;
   Floats x(k * m, 0), second(k, 0), y(n * m, 0);
@@ -63,7 +66,19 @@ uint64_t digest(const KernelTable& table) {
     for (int64_t t = 0; t < length; ++t) table.kv_store(cache.view, t, x.data() + t, x.data() + 3 * t);
     Bytes scratch(4 * table.attention_scratch_floats(length, head_dim));
     Floats out(head_dim * 2, 0);
-    table.attention({cache.view, 2, 1, length - 1, 0, 0.15f, x.data(), 0, out.data(), 0, reinterpret_cast<float*>(scratch.data()), {}, {}});
+    table.attention({cache.view,
+                     2,
+                     1,
+                     length - 1,
+                     0,
+                     0.15f,
+                     x.data(),
+                     0,
+                     out.data(),
+                     0,
+                     reinterpret_cast<float*>(scratch.data()),
+                     {},
+                     {}});
     hash.add(out.data(), head_dim * 2);
   }
   Floats cos(32, 0), sin(32, 0);

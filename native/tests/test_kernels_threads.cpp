@@ -1,4 +1,5 @@
-// Several threads share one packed matrix: packing disjoint blocks, then one matmul by channel ranges. For ThreadSanitizer.
+// Several threads share one packed matrix: packing disjoint blocks, then one matmul by channel ranges. For
+// ThreadSanitizer.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -43,12 +44,15 @@ bool same_with_threads(const KernelTable& table, WeightType type, int64_t thread
   };
   each_slice([&](int64_t begin, int64_t end) {
     const int64_t per_row = type == WeightType::q4 ? 3 : type == WeightType::q8 ? 1 : 0;
-    table.pack_rows(w, begin, {end - begin, k, data.data() + begin * k * element / 2, scales.data() + begin * per_row, nullptr});
+    table.pack_rows(w, begin,
+                    {end - begin, k, data.data() + begin * k * element / 2, scales.data() + begin * per_row, nullptr});
   });
   each_slice([&](int64_t begin, int64_t end) { table.matmul(w, rows, m, begin, end, many, n, false); });
   table.matmul(w, rows, m, 0, n, one, n, false);
   const bool same = std::memcmp(one, many, static_cast<size_t>(n * m) * 4) == 0;
-  for (void* p : {static_cast<void*>(packed), static_cast<void*>(rows), static_cast<void*>(one), static_cast<void*>(many)}) std::free(p);
+  for (void* p :
+       {static_cast<void*>(packed), static_cast<void*>(rows), static_cast<void*>(one), static_cast<void*>(many)})
+    std::free(p);
   return same;
 }
 
@@ -63,7 +67,8 @@ int main() {
       for (const int64_t threads : {2, 3, 8})
         if (!same_with_threads(*tables[i], type, threads)) {
           ++failures;
-          std::printf("FAIL %s: weights of type %d differ with %d threads\n", tables[i]->name, static_cast<int>(type), static_cast<int>(threads));
+          std::printf("FAIL %s: weights of type %d differ with %d threads\n", tables[i]->name, static_cast<int>(type),
+                      static_cast<int>(threads));
         }
   std::printf("%d failures\n", failures);
   return failures ? 1 : 0;

@@ -45,9 +45,9 @@ class TinyModel {
   // The file; `sum` is the digest to claim, computed when empty.
   std::string file(const std::string& sum = "") const {
     std::map<std::string, std::string> metadata = {
-        {"format", "tinylm"},  {"format_version", "1"},      {"precision", o_.precision}, {"tokenizer_kind", "bytes"},
-        {"bos_id", "1"},       {"eos_id", "2"},              {"add_bos", "true"},         {"provenance", "{}"},
-        {"config", config()}};
+        {"format", "tinylm"},        {"format_version", "1"}, {"precision", o_.precision},
+        {"tokenizer_kind", "bytes"}, {"bos_id", "1"},         {"eos_id", "2"},
+        {"add_bos", "true"},         {"provenance", "{}"},    {"config", config()}};
     uint64_t total = 0;
     for (const auto& [key, value] : metadata) total = fold(total, value);
     for (const auto& [name, tensor] : tensors_) total = fold(total, tensor.data);
@@ -60,7 +60,8 @@ class TinyModel {
     header.back() = '}';
     for (const auto& [name, tensor] : tensors_) {
       header += "," + quoted(name) + ":{\"dtype\":\"" + tensor.dtype + "\",\"shape\":[" + tensor.shape +
-                "],\"data_offsets\":[" + std::to_string(data.size()) + "," + std::to_string(data.size() + tensor.data.size()) + "]}";
+                "],\"data_offsets\":[" + std::to_string(data.size()) + "," +
+                std::to_string(data.size() + tensor.data.size()) + "]}";
       data += tensor.data;
     }
     header += "}";
@@ -81,16 +82,20 @@ class TinyModel {
   }
 
   static uint64_t fold(uint64_t total, const std::string& blob) {
-    return engine::fold_sum(total, engine::weighted_sum(reinterpret_cast<const uint8_t*>(blob.data()), blob.size(), 0), blob.size());
+    return engine::fold_sum(total, engine::weighted_sum(reinterpret_cast<const uint8_t*>(blob.data()), blob.size(), 0),
+                            blob.size());
   }
 
   std::string config() const {
-    const auto number = [](const char* key, int64_t value) { return "\"" + std::string(key) + "\":" + std::to_string(value) + ","; };
+    const auto number = [](const char* key, int64_t value) {
+      return "\"" + std::string(key) + "\":" + std::to_string(value) + ",";
+    };
     return "{" + number("vocab_size", o_.vocab) + number("context_length", o_.context) + number("n_layers", o_.layers) +
-           number("n_heads", o_.heads) + number("n_kv_heads", o_.kv_heads) + number("d_model", o_.width) + number("d_ff", o_.ff) +
-           number("head_dim", 0) + "\"norm\":\"" + (o_.gpt2 ? "layernorm" : "rmsnorm") + "\",\"position\":\"" +
-           (o_.gpt2 ? "learned" : "rope") + "\",\"activation\":\"" + (o_.gpt2 ? "gelu" : "swiglu") +
-           "\",\"bias\":" + (o_.gpt2 ? "true" : "false") + ",\"tied_embeddings\":true,\"qk_norm\":" +
+           number("n_heads", o_.heads) + number("n_kv_heads", o_.kv_heads) + number("d_model", o_.width) +
+           number("d_ff", o_.ff) + number("head_dim", 0) + "\"norm\":\"" + (o_.gpt2 ? "layernorm" : "rmsnorm") +
+           "\",\"position\":\"" + (o_.gpt2 ? "learned" : "rope") + "\",\"activation\":\"" +
+           (o_.gpt2 ? "gelu" : "swiglu") + "\",\"bias\":" + (o_.gpt2 ? "true" : "false") +
+           ",\"tied_embeddings\":true,\"qk_norm\":" +
            (o_.gpt2 ? "false" : "true,\"value_embeddings\":true,\"ngram_rows\":[31,64],\"copy_ngrams\":4") +
            ",\"logit_softcap\":0.0,\"rope_theta\":10000.0,\"rotary_fraction\":1.0,\"norm_eps\":1e-05,"
            "\"parallel_residual\":false,\"local_window\":0,\"local_layers\":[]}";
