@@ -12,13 +12,12 @@ PEERS := torch==2.13.0 transformers<5 sentencepiece protobuf ctranslate2 openvin
   onnxruntime-genai==0.11.4 onnx-ir llama-cpp-python
 
 NATIVE := setup.py $(shell find native -name '*.cpp' -o -name '*.h' -o -name '*.inl')
+CPP_FILES := find native -name build -prune -o \( -name '*.cpp' -o -name '*.h' -o -name '*.inl' \)
 INSTALLED := $(VENV)/.installed
 BUILT := $(VENV)/.built
 DATABASE := $(VENV)/.database
 
 .DEFAULT_GOAL := help
-CPP_FILES := find native -name build -prune -o \( -name '*.cpp' -o -name '*.h' -o -name '*.inl' \)
-
 .PHONY: help install run up test pytest lint types native cli native-test bench bench-smoke bench-peers bench-training fmt constraints clean
 
 help:  ## List the targets

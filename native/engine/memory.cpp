@@ -22,7 +22,8 @@ Pages::Pages(size_t bytes, bool huge, const char* what) {
   void* given = ::mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (given == MAP_FAILED) {
     mapped_ = 0;
-    throw EngineError("not enough memory for " + std::string(what) + ": " + std::to_string(bytes >> 20) + " MB");
+    throw EngineError("not enough memory for " + std::string(what) + ": " + std::to_string(bytes >> 20) +
+                      " MB; lower max_batch or replicas, or free memory");
   }
   base_ = static_cast<uint8_t*>(given);
   size_ = bytes;
