@@ -12,6 +12,7 @@ from tinylm.report.figure import Figure, figure
 from tinylm.report.jsonlines import read_rows
 from tinylm.report.page import write_page
 from tinylm.report.svg import Axis, Plot, plain
+from tinylm.report.training_summary import card_rows, consistency_rows, fact_rows
 from tinylm.report.words import count_text, percent, rate
 
 __all__ = ["render_training"]
@@ -39,7 +40,10 @@ def render_training(train_dir: Path, out_html: Path) -> None:
         numbers=_numbers(steps, judged, summary),
         figures=figures,
         stories=_by_step(read_rows(train_dir / "samples.jsonl")),
-        summary=[(key, _text(value)) for key, value in summary.items()],
+        card=card_rows(summary),
+        consistency=consistency_rows(summary),
+        facts=fact_rows(summary),
+        reasons=summary.get("plan", {}).get("reasons", []),
         finished=bool(summary),
     )
 
@@ -151,7 +155,3 @@ def _by_step(samples: Rows) -> list[tuple[int, list[tuple[str, str]]]]:
 def _split(row: dict[str, Any]) -> tuple[str, str]:
     prompt, text = str(row.get("prompt", "")), str(row["text"])
     return prompt, text.removeprefix(prompt)
-
-
-def _text(value: Any) -> str:
-    return ", ".join(f"{key} {item}" for key, item in value.items()) if isinstance(value, dict) else str(value)
