@@ -22,7 +22,15 @@ from tinylm.bench.compare import compare_runs
 from tinylm.bench.limits import measure_limits
 from tinylm.bench.store import Row, Run, read_run, write_run
 from tinylm.errors import DataError
-from tinylm.report import Story, render_index, render_peers, render_report, render_stories, render_training
+from tinylm.report import (
+    Story,
+    comparison_figures,
+    render_index,
+    render_peers,
+    render_report,
+    render_stories,
+    render_training,
+)
 from tinylm.report.bench_page import baseline_of
 
 EVIL = '</script><img src=x onerror="document.title=1"><b>&amp; "quoted"'
@@ -151,9 +159,15 @@ def test_a_percentile_that_one_round_alone_knows_is_not_judged(reports: Path, mo
         return (2.0 if run.run_id.endswith("b") else 1.0) if known else None
 
     monkeypatch.setattr(compare, "_value", value)
-    changes = {c.metric: c for c in compare_runs(read_run(reports / "a"), read_run(reports / "b")).changes}
+    comparison = compare_runs(read_run(reports / "a"), read_run(reports / "b"))
+    changes = {c.metric: c for c in comparison.changes}
     assert changes["e2e:99"].word == "not judged"
     assert changes["e2e:50"].word == "slower"
+    drawn = comparison_figures.changes(comparison)
+    cells = {row[0]: row[1:5] for row in drawn.cells}
+    assert cells["e2e:99"] == ["2", "", "", "not judged"]
+    assert "" not in cells["e2e:50"]
+    assert "nan" not in drawn.wide
 
 
 def test_four_claims_at_once_need_a_wider_interval() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -35,8 +36,14 @@ class Figure:
 
     @property
     def cells(self) -> list[list[str]]:
-        """The table as text: enough digits to compute with."""
-        return [["" if v is None else f"{v:.6g}" if isinstance(v, float) else str(v) for v in row] for row in self.rows]
+        """The table as text: enough digits to compute with, nothing where there is no number."""
+        return [[_cell(value) for value in row] for row in self.rows]
+
+
+def _cell(value: Value) -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def figure(
