@@ -57,15 +57,18 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def _publish(folder: Path, root: Path, run_id: str, speed: float) -> None:
+def _publish(folder: Path, root: Path, run_id: str, speed: float, **options: object) -> None:
     """Copy the stored run under another name, its throughput scaled by `speed`, and render its report."""
     shutil.copytree(SCHEMA1, folder)
     facts = json.loads((folder / "run.json").read_text()) | {"run_id": run_id, "question": f"How fast? {EVIL}"}
+    facts["settings"]["options"] |= options
+    facts["models"][0]["validation_bytes"] = 200_000
     (folder / "run.json").write_text(json.dumps(facts))
     table = pq.read_table(folder / "cells.parquet")
-    at = table.column_names.index("tokens_per_s")
     scaled = pc.multiply(table["tokens_per_s"], pa.scalar(speed))
-    pq.write_table(table.set_column(at, "tokens_per_s", scaled), folder / "cells.parquet")
+    for name, values in (("tokens_per_s", scaled), ("bits_per_byte", pa.array([0.0919] * len(table)))):
+        table = table.set_column(table.column_names.index(name), name, values)
+    pq.write_table(table, folder / "cells.parquet")
     render_report(folder, folder / "report.html", [path.parent for path in root.glob("*/run.json")])
 
 
@@ -123,6 +126,14 @@ def test_report_counts_and_numbers_match_the_tables(reports: Path) -> None:
     best = max(cells, key=lambda cell: cell["tokens_per_s"])
     assert f"one repeat: {best['tokens_per_s']:,.0f} tokens/s" in text
     assert all(attributes.get("aria-label") for tag, attributes in Tags(text).found if attributes.get("role") == "img")
+
+
+def test_key_figures_say_what_they_measure(reports: Path, tmp_path: Path) -> None:
+    forced = (reports / "b/report.html").read_text(encoding="utf-8")
+    assert "<dt>16 tokens, end to end</dt>" in forced
+    assert '<dd>0.092</dd><dd class="remark">bits per byte on at most 200\u00a0kB of held-out text' in forced
+    _publish(tmp_path / "c", tmp_path, "20260103T000000Z-c", 1.0, ignore_eos=False)
+    assert "<dt>A story of at most 16 tokens</dt>" in (tmp_path / "c/report.html").read_text(encoding="utf-8")
 
 
 def test_slower_run_is_called_slower_and_an_unchanged_one_is_not(reports: Path) -> None:

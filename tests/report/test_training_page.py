@@ -50,6 +50,7 @@ def test_summary_is_words_and_rounded_figures(page: str) -> None:
     assert "Name the right person's name 58 %" in text
     assert "Passes over the corpus 0.30" in text
     assert "430 GFLOP/s" in text
+    assert "0.091 bits per byte on all 525\u00a0kB of validation text" in shown.replace('</dd><dd class="remark">', " ")
     assert "<li>2 workers for 2 cores</li><li>507 steps</li>" in page
 
 

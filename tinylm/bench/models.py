@@ -56,16 +56,15 @@ def describe_model(path: Path) -> dict[str, Any]:
         "config": model.config.model_dump(mode="json"),
         "macs_per_token": macs_per_token(model.config),
         "lookup_bytes": lookup_bytes(model.config, model.precision),
-        "bits_per_byte": _bits_per_byte(path, provenance),
-    }
+    } | _quality(path, provenance)
 
 
-def _bits_per_byte(path: Path, provenance: Mapping[str, Any]) -> float | None:
+def _quality(path: Path, provenance: Mapping[str, Any]) -> dict[str, Any]:
     """Look in the file's provenance, then in the summary that its stage wrote beside it."""
     summary = path.with_name("summary.json")
     beside = json.loads(summary.read_text()) if summary.is_file() else {}
     for facts in (provenance, beside):
         for name in ("bits_per_byte", "bpb_after", "bpb"):
             if isinstance(facts.get(name), int | float):
-                return float(facts[name])
-    return None
+                return {"bits_per_byte": float(facts[name]), "validation_bytes": facts.get("validation_bytes")}
+    return {"bits_per_byte": None, "validation_bytes": None}

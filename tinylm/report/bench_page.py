@@ -19,7 +19,7 @@ from tinylm.report.chart_parts import load_name, replicas_text, speed
 from tinylm.report.figure import Figure
 from tinylm.report.page import write_page
 from tinylm.report.view import Family, PointView, RunView
-from tinylm.report.words import bytes_text, count_text, duration, percent, rate
+from tinylm.report.words import bytes_text, count_text, duration, percent
 
 __all__ = ["baseline_of", "render_report"]
 
@@ -122,7 +122,7 @@ def _numbers(view: RunView) -> list[tuple[str, str, str]]:
         ),
         ("First token", duration(lightest.percentile("ttft", 50)), f"median · {load_name(lightest.load)}"),
         (
-            "A whole story",
+            _request_name(view.run),
             duration(best.percentile("e2e", 50)),
             f"median at best throughput; {name} {duration(busiest)}",
         ),
@@ -130,9 +130,25 @@ def _numbers(view: RunView) -> list[tuple[str, str, str]]:
     if share := best.median("limit_share"):
         numbers.append(("Share of the limit", percent(share), "of what this machine could do"))
     if quality := best.median("bits_per_byte"):
-        numbers.append(("Quality", rate(quality), "bits per byte on held-out text; lower is better"))
+        numbers.append(
+            ("Quality", f"{quality:.3f}", f"bits per byte on {_judged_text(best, view.run)}; lower is better")
+        )
     numbers.append(("Peak memory", bytes_text(best.median("peak_rss_bytes")), "of the whole process"))
     return numbers
+
+
+def _request_name(run: Run) -> str:
+    """Return what a request brings: so many tokens, or a story that may end before."""
+    options = run.facts["settings"]["options"]
+    tokens = f"{options['max_new_tokens']} tokens"
+    return f"{tokens}, end to end" if options["ignore_eos"] else f"A story of at most {tokens}"
+
+
+def _judged_text(point: PointView, run: Run) -> str:
+    """Return the text that the point's model was judged on; its training may have been judged on more."""
+    digest = point.cells[0]["model_digest"]
+    size = next((m.get("validation_bytes") for m in run.facts["models"] if m.get("digest") == digest), None)
+    return f"at most {bytes_text(size)} of held-out text" if size else "held-out text"
 
 
 def _machine_lines(run: Run) -> list[str]:

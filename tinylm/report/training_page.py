@@ -13,7 +13,7 @@ from tinylm.report.jsonlines import read_rows
 from tinylm.report.page import write_page
 from tinylm.report.svg import Axis, Plot, plain
 from tinylm.report.training_summary import card_rows, consistency_rows, fact_rows
-from tinylm.report.words import count_text, percent, rate
+from tinylm.report.words import bytes_text, count_text, percent, rate
 
 __all__ = ["render_training"]
 
@@ -133,7 +133,12 @@ def _numbers(steps: Rows, judged: Rows, summary: dict[str, Any]) -> list[tuple[s
     bits = summary.get("valid_bits_per_byte") or (judged[-1]["valid_bits_per_byte"] if judged else None)
     speed = summary.get("tokens_per_s") or steps[-1].get("tokens_per_s")
     seconds = summary.get("train_s") or steps[-1].get("elapsed_s")
-    numbers = [("Quality", f"{bits:.3f}" if bits else "–", "bits per byte on validation text; lower is better")]
+    text = (
+        f"all {bytes_text(summary['valid_bytes'])} of validation text"
+        if "valid_bytes" in summary
+        else "validation text"
+    )
+    numbers = [("Quality", f"{bits:.3f}" if bits else "–", f"bits per byte on {text}; lower is better")]
     numbers.append(
         ("Training loss", f"{steps[-1]['loss_nats']:.3f}", f"nats per token, from {steps[0]['loss_nats']:.2f}")
     )
