@@ -54,6 +54,15 @@ def test_summary_is_words_and_rounded_figures(page: str) -> None:
     assert "<li>2 workers for 2 cores</li><li>507 steps</li>" in page
 
 
+def test_curves_end_where_the_headline_says(page: str) -> None:
+    looks = re.findall(r'data-tip="step (\d+): validation ([\d.]+) nats, ([\d.]+) bits per byte"', page)
+    assert looks[: len(looks) // 2] == [("10", "0.850", "0.300"), ("20", "0.425", "0.150"), ("30", "0.250", "0.091")]
+    assert "<tr><td>30</td><td></td><td>0.249555</td><td>0.0911753</td></tr>" in page
+    smoothed = sum(8 / step for step in range(26, 31)) / 5
+    assert f"<dd>{smoothed:.3f}</dd>" in page
+    assert f"step 30: training loss {smoothed:.3f}" in page
+
+
 def test_every_figure_of_the_score_card_has_its_words() -> None:
     assert [label for label, _, _, meaning in card_rows(SUMMARY) if not meaning] == []
     assert len(card_rows(SUMMARY)) == len(CARD["model"])

@@ -19,6 +19,8 @@ __all__ = ["render_training"]
 
 Rows = Sequence[dict[str, Any]]
 
+_QUALITY = ("valid_nats_per_token", "valid_bits_per_byte")
+
 
 def render_training(train_dir: Path, out_html: Path) -> None:
     """Write the page of the training run in `train_dir`, finished or not.
@@ -31,7 +33,7 @@ def render_training(train_dir: Path, out_html: Path) -> None:
     summary_file = train_dir / "summary.json"
     summary = json.loads(summary_file.read_text()) if summary_file.is_file() else {}
     steps = [row for row in rows if "loss_nats" in row]
-    judged = [row for row in rows if "valid_bits_per_byte" in row]
+    judged = _judged(rows, summary)
     figures = [_loss(steps, judged), *_optional(steps, judged)]
     write_page(
         out_html,
@@ -46,6 +48,14 @@ def render_training(train_dir: Path, out_html: Path) -> None:
         reasons=summary.get("plan", {}).get("reasons", []),
         finished=bool(summary),
     )
+
+
+def _judged(rows: Rows, summary: dict[str, Any]) -> Rows:
+    """Return the looks at validation text on the way and, of a finished run, the last one: only the summary has it."""
+    looks = {int(row["step"]): row for row in rows if "valid_bits_per_byte" in row}
+    if "valid_bits_per_byte" in summary:
+        looks[summary["steps"]] = {"step": summary["steps"]} | {name: summary[name] for name in _QUALITY}
+    return [looks[step] for step in sorted(looks)]
 
 
 def _loss(steps: Rows, judged: Rows) -> Figure:
@@ -72,7 +82,8 @@ def _loss(steps: Rows, judged: Rows) -> Figure:
         "Loss",
         draw,
         alt=f"Training loss fell from {steps[0]['loss_nats']:.2f} to {smooth[-1]:.2f} nats per token{last}.",
-        caption="Pale: each report; strong: smoothed over neighbouring reports.",
+        caption="Pale: each report; strong: smoothed over neighbouring reports. Validation on the way is on a part of "
+        "the validation text, at the end of the run on all of it.",
         columns=("step", "train_nats_per_token", "valid_nats_per_token", "valid_bits_per_byte"),
         rows=[
             (r["step"], r.get("loss_nats"), r.get("valid_nats_per_token"), r.get("valid_bits_per_byte"))
@@ -139,9 +150,8 @@ def _numbers(steps: Rows, judged: Rows, summary: dict[str, Any]) -> list[tuple[s
         else "validation text"
     )
     numbers = [("Quality", f"{bits:.3f}" if bits else "–", f"bits per byte on {text}; lower is better")]
-    numbers.append(
-        ("Training loss", f"{steps[-1]['loss_nats']:.3f}", f"nats per token, from {steps[0]['loss_nats']:.2f}")
-    )
+    loss = _smooth([float(row["loss_nats"]) for row in steps])  # one batch alone is mostly chance
+    numbers.append(("Training loss", f"{loss[-1]:.3f}", f"nats per token, smoothed; from {steps[0]['loss_nats']:.2f}"))
     numbers.append(("Time", f"{seconds / 60:.1f} min" if seconds else "–", f"{count_text(steps[-1]['step'])} steps"))
     numbers.append(("Speed", count_text(speed), "tokens/s"))
     if parameters := summary.get("parameters"):
