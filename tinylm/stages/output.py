@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinylm.artifacts import MODEL_FILE, ArtifactRef, Store
 from tinylm.bench.limits import stored_limits
+from tinylm.config import GenerateOptions
 from tinylm.manifest import git_commit, sha256_file
 from tinylm.progress import ProgressReporter
 from tinylm.stages.settings import VERSION, NoSettings, SamplesConfig
@@ -142,11 +143,12 @@ def publish_report(report: ArtifactRef, sweep: ArtifactRef, reports_dir: Path) -
 
 
 def _render_stories(stories: ArtifactRef, out_html: Path) -> None:
-    from tinylm.report import Story, render_stories
+    from tinylm.report.stories_page import Story, note_of, options_text, render_stories
 
     told = [json.loads(line) for line in (stories.path / STORIES_FILE).read_text(encoding="utf-8").splitlines()]
-    settings = json.dumps(stories.manifest.config["options"])
-    render_stories([Story(row["prompt"], row["text"]) for row in told], out_html, settings=settings)
+    shown = [Story(row["prompt"], row["text"], note_of(row["finish_reason"])) for row in told]
+    settings = options_text(GenerateOptions.model_validate(stories.manifest.config["options"]))
+    render_stories(shown, out_html, settings=settings)
 
 
 def _machine() -> str:
