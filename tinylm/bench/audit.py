@@ -15,11 +15,11 @@ CACHE_BOUND = 1.10  # requests per CPU second of identical over distinct prompts
 
 @dataclass(frozen=True)
 class Audit:
-    """One check: what was asked, what was found, and whether it holds."""
+    """One check: what was asked, what was found, and whether it holds; None: it does not apply to this engine."""
 
     name: str
     found: str
-    passed: bool
+    passed: bool | None
 
 
 def audit_run(run: Run) -> list[Audit]:
@@ -74,13 +74,10 @@ def _no_hidden_cache(run: Run) -> Audit | None:
     if same is None or distinct is None:
         return None
     ratio = same / distinct
-    shares = any(c["prefix_sharing"] for c in cells)
-    found = (
-        f"identical prompts: {ratio:.2f} times the requests per CPU second of distinct ones, bound {CACHE_BOUND:.2f}"
-    )
-    if shares:
-        found += "; the engine declares that it reads equal beginnings once"
-    return Audit("no hidden cache", found, shares or ratio <= CACHE_BOUND)
+    found = f"Identical prompts: {ratio:.2f} times the requests per CPU second of distinct ones"
+    if any(c["prefix_sharing"] for c in cells):
+        return Audit("no hidden cache", f"The engine declares that it reads equal beginnings once. {found}", None)
+    return Audit("no hidden cache", f"{found}, bound {CACHE_BOUND:.2f}", ratio <= CACHE_BOUND)
 
 
 def _work(cells: Sequence[Row]) -> float | None:
