@@ -32,6 +32,7 @@ from tinylm.report import (
     render_training,
 )
 from tinylm.report.bench_page import baseline_of
+from tinylm.report.view import RunView
 
 EVIL = '</script><img src=x onerror="document.title=1"><b>&amp; "quoted"'
 SCHEMA1 = Path(__file__).parent / "data" / "schema1"
@@ -134,6 +135,16 @@ def test_key_figures_say_what_they_measure(reports: Path, tmp_path: Path) -> Non
     assert '<dd>0.092</dd><dd class="remark">bits per byte on at most 200\u00a0kB of held-out text' in forced
     _publish(tmp_path / "c", tmp_path, "20260103T000000Z-c", 1.0, ignore_eos=False)
     assert "<dt>A story of at most 16 tokens</dt>" in (tmp_path / "c/report.html").read_text(encoding="utf-8")
+
+
+def test_data_of_the_trends_has_units(reports: Path) -> None:
+    index = (reports / "index.html").read_text(encoding="utf-8")
+    assert index.count('<tr><th scope="col">run_id</th><th scope="col">tokens_per_s</th></tr>') == 1
+    assert index.count('<tr><th scope="col">run_id</th><th scope="col">latency_ms</th></tr>') == 1
+    newest = read_run(reports / "b")
+    median_ms = RunView(newest).best.percentile("e2e", 50) / 1e6
+    assert f"<tr><td>{newest.run_id}</td><td>{median_ms:.6g}</td></tr>" in index
+    assert "\u00a0ns" not in index
 
 
 def test_slower_run_is_called_slower_and_an_unchanged_one_is_not(reports: Path) -> None:

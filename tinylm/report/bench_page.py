@@ -12,10 +12,11 @@ from tinylm.bench.compare import Comparison, comparable, compare_runs
 from tinylm.bench.histograms import samples_needed
 from tinylm.bench.measure import LATE_SHARE
 from tinylm.bench.schema import TABLES
-from tinylm.bench.store import Row, Run, read_run
+from tinylm.bench.store import Run, read_run
 from tinylm.errors import DataError
 from tinylm.report import comparison_figures, latency_figures, resource_figures, throughput_figures
 from tinylm.report.chart_parts import load_name, replicas_text, speed
+from tinylm.report.fact_rows import machine_rows, setting_rows
 from tinylm.report.figure import Figure
 from tinylm.report.page import write_page
 from tinylm.report.view import Family, PointView, RunView
@@ -60,8 +61,8 @@ def render_report(run_dir: Path, out_html: Path, history: Sequence[Path] = ()) -
         percentile_rows=_percentile_rows(view),
         flags=_flag_counts(view),
         audits=audit_run(run),
-        settings=_flatten(run.facts.get("settings", {})),
-        machine_facts=_flatten(run.facts["machine"]),
+        settings=setting_rows(run.facts.get("settings", {})),
+        machine_facts=machine_rows(run.facts["machine"]),
         columns=[(f.name, f.metadata[b"meaning"].decode()) for f in TABLES["cells"]],
         late_share=LATE_SHARE,
         needed=[(p, samples_needed(p)) for p in (50.0, 90.0, 99.0, 99.9)],
@@ -160,7 +161,7 @@ def _machine_lines(run: Run) -> list[str]:
     lines += [f"kernels: {', '.join(isa)}"] if isa else []
     for model in run.facts.get("models", ()):
         digest = f" · {model['digest'][:12]}" if model.get("digest") else ""
-        lines.append(f"model {model['name']} {model['precision'] if model['precision'] != 'none' else ''}{digest}")
+        lines.append(f"model: {model['name']} {model['precision'] if model['precision'] != 'none' else ''}{digest}")
     if commit := run.facts.get("git_commit"):
         lines.append(f"commit {commit[:12]}{' with local changes' if run.facts.get('git_dirty') else ''}")
     return lines
@@ -240,18 +241,3 @@ def _flag_counts(view: RunView) -> list[tuple[str, int, int]]:
     cells = view.measured
     names = sorted({flag for cell in cells for flag in cell["flags"] or ()})
     return [(name, sum(name in (cell["flags"] or ()) for cell in cells), len(cells)) for name in names]
-
-
-def _flatten(values: Row, prefix: str = "") -> list[tuple[str, str]]:
-    rows = []
-    for key, value in values.items():
-        if isinstance(value, dict):
-            rows += _flatten(value, f"{prefix}{key}.")
-        else:
-            rows.append((f"{prefix}{key}", _listed(value) if isinstance(value, list | tuple) else str(value)))
-    return rows
-
-
-def _listed(values: Sequence[Any], most: int = 8) -> str:
-    shown = ", ".join(map(str, values[:most]))
-    return f"{shown}, and {len(values) - most} more" if len(values) > most else shown

@@ -58,12 +58,13 @@ def stacked(
     axis: tuple[str, str],
     write: Callable[[float], str],
     *,
+    column: str,
     alt: str,
     caption: str = "",
 ) -> Figure:
     """Return a figure of stacked bars.
 
-    Args: bars: (label, size of each part); axis: labels of x and y.
+    Args: bars: (label, size of each part); axis: labels of x and y; column: name of the sizes in the data.
     """
     top = max(sum(sizes) for _, sizes in bars) * 1.1
 
@@ -85,7 +86,7 @@ def stacked(
         draw,
         alt=alt,
         caption=caption,
-        columns=("bar", "part", "size"),
+        columns=("bar", "part", column),
         rows=[(label, part, size) for label, sizes in bars for part, size in zip(parts, sizes, strict=True)],
         legend=[(part, series) for series, part in enumerate(parts)],
     )

@@ -9,7 +9,7 @@ from tinylm.bench.store import Run
 from tinylm.report.figure import Figure, figure
 from tinylm.report.svg import Axis, Plot
 from tinylm.report.view import RunView
-from tinylm.report.words import count_text, duration
+from tinylm.report.words import count_text, duration, percent
 
 __all__ = ["changes", "latency_trend", "trend"]
 
@@ -34,8 +34,8 @@ def changes(comparison: Comparison) -> Figure:
         draw,
         alt="Ratios with intervals that hold together at 95 %. "
         + "; ".join(f"{c.label}: {c.text}, {c.word}" for c in known),
-        caption=f"Against {comparison.run_a}. A change counts beyond {comparison.threshold:.0%}, with an interval that "
-        "excludes 1, and where the machine's own speed does not explain it.",
+        caption=f"Against {comparison.run_a}. A change counts beyond {percent(comparison.threshold)}, with an interval "
+        "that excludes 1, and where the machine's own speed does not explain it.",
         columns=("metric", "ratio", "low", "high", "verdict", "points"),
         rows=[(c.metric, c.ratio, c.low, c.high, c.word, c.points) for c in known],
     )
@@ -52,19 +52,27 @@ def _row(plot: Plot, change: Change, y: float) -> None:
 def trend(runs: Sequence[Run]) -> Figure:
     """Best throughput of each run over time."""
     best = [(run, point.median("tokens_per_s") or 0.0) for run in runs if (point := RunView(run).best)]
-    return _over_time("trend", "Best throughput over time", best, "tokens per second, best point", count_text)
+    label = "tokens per second, best point"
+    return _over_time("trend", "Best throughput over time", best, label, count_text, ("tokens_per_s", 1.0))
 
 
 def latency_trend(runs: Sequence[Run]) -> Figure:
     """Median end-to-end latency of each run's best point over time."""
     known = [(run, point.percentile("e2e", 50)) for run in runs if (point := RunView(run).best)]
     values = [(run, float(value)) for run, value in known if value]
-    return _over_time("latency-trend", "Latency at best throughput", values, "end to end, median", duration)
+    label = "end to end, median"
+    return _over_time("latency-trend", "Latency at best throughput", values, label, duration, ("latency_ms", 1e6))
 
 
 def _over_time(
-    name: str, title: str, values: Sequence[tuple[Run, float]], label: str, write: Callable[[float], str]
+    name: str,
+    title: str,
+    values: Sequence[tuple[Run, float]],
+    label: str,
+    write: Callable[[float], str],
+    column: tuple[str, float],
 ) -> Figure:
+    """Return a figure of one value per run; `column`: the value's name in the data, and what one of its unit is."""
     top = max((value for _, value in values), default=1.0) * 1.12
 
     def draw(width: int) -> Plot:
@@ -84,8 +92,8 @@ def _over_time(
         alt=f"{title}, last {len(values)} runs: "
         + (f"from {write(values[0][1])} to {write(values[-1][1])}." if values else "no values."),
         caption="Runs of the same work by a model of the same shape on the same machine as the newest.",
-        columns=("run_id", name),
-        rows=[(run.run_id, value) for run, value in values],
+        columns=("run_id", column[0]),
+        rows=[(run.run_id, value / column[1]) for run, value in values],
     )
 
 

@@ -25,6 +25,7 @@ def memory(family: Family) -> Figure | None:
         _OWNERS,
         ("", "peak resident memory"),
         bytes_text,
+        column="bytes",
         alt="Peak resident memory: " + ", ".join(f"{label} {bytes_text(sum(sizes))}" for label, sizes in bars),
         caption="Of the whole worker process. “Before loading” is Python with its libraries.",
     )
@@ -52,6 +53,7 @@ def step_parts(family: Family) -> Figure | None:
         names,
         ("", "share of engine time"),
         percent,
+        column="share",
         alt="Share of engine time by part: "
         + "; ".join(
             f"{label}: " + ", ".join(f"{n} {percent(s)}" for n, s in zip(names, sizes, strict=True))

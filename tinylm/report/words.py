@@ -6,9 +6,9 @@ __all__ = ["bytes_text", "count_text", "duration", "percent", "rate"]
 
 
 def duration(value_ns: float | None) -> str:
-    """Return nanoseconds in a fitting unit: 850 µs, 12.3 ms, 1.24 s; a dash for None."""
-    if value_ns is None:
-        return "–"
+    """Return nanoseconds in a fitting unit: 850 µs, 12.3 ms, 1.24 s; 0 without one, a dash for None."""
+    if not value_ns:
+        return "–" if value_ns is None else "0"
     for unit, size in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
         if abs(value_ns) >= size * 0.9995:
             return f"{_three(value_ns / size)}\u00a0{unit}"
