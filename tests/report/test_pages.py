@@ -137,6 +137,16 @@ def test_key_figures_say_what_they_measure(reports: Path, tmp_path: Path) -> Non
     assert "<dt>A story of at most 16 tokens</dt>" in (tmp_path / "c/report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_boxes_that_scroll_can_be_reached_by_keyboard_and_have_a_name(reports: Path, page: str) -> None:
+    tags = Tags((reports / page).read_text(encoding="utf-8")).found
+    boxes = [attributes for _, attributes in tags if (attributes.get("class") or "").startswith("scroll")]
+    assert len(boxes) == sum(tag == "table" and attributes.get("class") != "changes" for tag, attributes in tags)
+    for box in boxes:
+        assert (box.get("tabindex"), box.get("role")) == ("0", "region")
+        assert box.get("aria-label")
+
+
 def test_data_of_the_trends_has_units(reports: Path) -> None:
     index = (reports / "index.html").read_text(encoding="utf-8")
     assert index.count('<tr><th scope="col">run_id</th><th scope="col">tokens_per_s</th></tr>') == 1

@@ -20,6 +20,7 @@ def test_paper_hides_the_controls_and_repeats_nothing_of_the_screen() -> None:
     assert STYLE.count("{") == STYLE.count("}")
     screen, paper = STYLE.split("@media print {")  # the last block: its rules win over those of a narrow screen
     assert "@media" not in paper
+    assert all("screen and" in query for query in re.findall(r"@media.*prefers-color-scheme.*", screen))
     rules = _rules(paper)
     hidden = [selectors for selectors, declarations in rules if "display: none" in declarations]
     assert hidden == ["nav, .tools, details.data, .skip, #tip"]
