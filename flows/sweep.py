@@ -1,7 +1,8 @@
 """The flow `sweep`: measures the newest model on this machine, anew at every run, and reports what changed."""
 
+import logging
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from prefect import flow
 from pydantic import Field
@@ -12,6 +13,8 @@ from tinylm.bench.config import SweepConfig
 from tinylm.errors import DataError, StageError
 
 __all__ = ["sweep"]
+
+_log = logging.getLogger("tinylm.flows")
 
 native_task = as_task(stages.native)
 sweep_task = as_task(stages.sweep, tags=[EXCLUSIVE_TAG])
@@ -33,9 +36,16 @@ def sweep(
     measured = sweep_task(plan, chosen, native_task(), occasion=now, run_cell=run_cell)
     report = report_task(measured)
     page = stages.publish_report(report, measured, reports_folder())
-    show_sweep(report.summary, page)
-    if report.summary["regressions"]:
-        raise StageError(
-            f"slower than {report.summary['against']}: {'; '.join(report.summary['regressions'])}; see {page}"
-        )
+    headline = report.summary
+    show_sweep(headline, page)
+    if headline["regressions"]:
+        raise StageError(f"slower than {headline['against']}: {'; '.join(headline['regressions'])}; see {page}")
+    _log.info("%s; report %s", sweep_text(headline), page)
     return str(page)
+
+
+def sweep_text(headline: dict[str, Any]) -> str:
+    """Return a sweep's best figure and its verdict as one line."""
+    best = headline["best_tokens_per_s"]
+    verdict = ": ".join(filter(None, (headline["verdict"], headline["reason"])))
+    return (f"best {best:,.0f} tokens/s with {headline['best']}; " if best else "") + verdict

@@ -59,18 +59,37 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _publish(folder: Path, root: Path, run_id: str, speed: float, **options: object) -> None:
-    """Copy the stored run under another name, its throughput scaled by `speed`, and render its report."""
+    """Copy the stored run under another name, as if three rounds on an idle machine, and render its report.
+
+    Args: speed: factor on its throughput.
+    """
     shutil.copytree(SCHEMA1, folder)
+    _add_third_round(folder)
     facts = json.loads((folder / "run.json").read_text()) | {"run_id": run_id, "question": f"How fast? {EVIL}"}
     facts["settings"]["options"] |= options
     facts["models"][0]["validation_bytes"] = 200_000
     (folder / "run.json").write_text(json.dumps(facts))
     table = pq.read_table(folder / "cells.parquet")
-    scaled = pc.multiply(table["tokens_per_s"], pa.scalar(speed))
-    for name, values in (("tokens_per_s", scaled), ("bits_per_byte", pa.array([0.0919] * len(table)))):
-        table = table.set_column(table.column_names.index(name), name, values)
-    pq.write_table(table, folder / "cells.parquet")
+    table = _with(table, "tokens_per_s", pc.multiply(table["tokens_per_s"], pa.scalar(speed)))
+    table = _with(table, "bits_per_byte", pa.array([0.0919] * len(table)))
+    idle = pa.array([[]] * len(table), table.schema.field("flags").type)
+    pq.write_table(_with(table, "flags", idle), folder / "cells.parquet")
     render_report(folder, folder / "report.html", [path.parent for path in root.glob("*/run.json")])
+
+
+def _add_third_round(folder: Path) -> None:
+    """Repeat a run's second and last round in each of its tables."""
+    for path in folder.glob("*.parquet"):
+        table = pq.read_table(path)
+        third = table.filter(pc.ends_with(table["cell_id"], pattern="measure1"))
+        third = _with(third, "cell_id", pc.replace_substring(third["cell_id"], "measure1", "measure2"))
+        if "repeat" in table.column_names:
+            third = _with(third, "repeat", pa.array([2] * len(third)))
+        pq.write_table(pa.concat_tables([table, third]), path)
+
+
+def _with(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    return table.set_column(table.column_names.index(name), table.schema.field(name), values)
 
 
 PAGES = ("a/report.html", "b/report.html", "index.html", "train/training.html", "train/stories.html")
@@ -170,6 +189,23 @@ def test_slower_run_is_called_slower_and_an_unchanged_one_is_not(reports: Path) 
     assert 'class="slower">slower' in text
     index = (reports / "index.html").read_text(encoding="utf-8")
     assert index.index("slower") < index.index("first run")
+
+
+def test_a_busy_machine_or_too_few_rounds_are_no_verdict(reports: Path) -> None:
+    a, b = read_run(reports / "a"), read_run(reports / "b")
+    busy = compare_runs(_busy(a, share=0.6), b)
+    assert (busy.verdict, busy.reason, busy.regressions) == ("not judged", "the machine was busy", [])
+    assert compare_runs(a, _busy(b, share=0.6)).verdict == "not judged"
+    assert compare_runs(a, _busy(b, share=0.4)).verdict == "slower"
+    few = compare_runs(a, replace(b, cells=[cell for cell in b.cells if cell["repeat"] < 2]))
+    assert (few.verdict, few.reason) == ("not judged", "2 of the 3 rounds that a verdict needs")
+
+
+def _busy(run: Run, share: float) -> Run:
+    """Return `run` as if other work had disturbed a share of its cells."""
+    count = round(share * len(run.cells))
+    spoiled = [cell | {"flags": ["busy-machine"]} for cell in run.cells[:count]]
+    return replace(run, cells=[*spoiled, *run.cells[count:]])
 
 
 def test_only_runs_of_equal_work_are_compared(reports: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +23,8 @@ __all__ = ["Change", "Comparison", "bootstrap_ratio", "comparable", "compare_run
 Word = Literal["faster", "slower", "no change shown", "not judged"]
 
 _RESAMPLES = 4000
+_LEAST_ROUNDS = 3  # fewer say too little about chance for a verdict (chosen)
+_BUSY = "the machine was busy"
 
 _METRICS = (
     ("tokens_per_s", "throughput", "higher"),
@@ -51,6 +53,7 @@ class Change:
     word: Word
     points: int
     rounds: tuple[int, int]
+    reason: str = ""  # why it is not judged
 
     @property
     def change_text(self) -> str:
@@ -59,15 +62,14 @@ class Change:
 
     @property
     def interval_text(self) -> str:
-        """The 95 % interval of the change, or why there is none."""
-        if self.word == "not judged":
-            return "too few repeats for an interval"
-        return f"{_percent(self.low)} to {_percent(self.high)}"
+        """The 95 % interval of the change, or why it is not judged."""
+        return self.reason or f"{_percent(self.low)} to {_percent(self.high)}"
 
     @property
     def text(self) -> str:
-        """The change in per cent with its interval."""
-        return f"{self.change_text} (95 % interval: {self.interval_text})"
+        """The change in per cent with its interval, for lines of plain text."""
+        interval = self.reason or f"95 % interval: {self.interval_text}"
+        return f"{self.change_text} ({interval})".replace("\u00a0", " ")
 
 
 @dataclass(frozen=True)
@@ -96,12 +98,17 @@ class Comparison:
             return "faster"
         return "no change shown" if "no change shown" in words else "not judged"
 
+    @property
+    def reason(self) -> str:
+        """Why the pair of runs is not judged; empty when it is."""
+        return next((change.reason for change in self.changes), "") if self.verdict == "not judged" else ""
+
 
 def comparable(a: Run, b: Run) -> bool:
     """Return whether a ratio of the runs speaks of the software: same machine, work, shape of model, a common point."""
     same = all(a.facts["machine"].get(key) == b.facts["machine"].get(key) for key in ("cpu", "usable_cores"))
     same = same and _work(a) == _work(b) and _shapes(a) == _shapes(b)
-    return same and bool({cell["point_id"] for cell in a.cells} & {cell["point_id"] for cell in b.cells})
+    return same and bool(_points(a) & _points(b))
 
 
 def compare_runs(a: Run, b: Run, threshold: float = 0.05) -> Comparison:
@@ -112,19 +119,19 @@ def compare_runs(a: Run, b: Run, threshold: float = 0.05) -> Comparison:
     """
     if different := [key for key, value in _work(a).items() if value != _work(b)[key]]:
         raise DataError(f"{a.run_id} and {b.run_id} asked for different work: their {' and '.join(different)} differ")
-    points = sorted({_point(cell) for cell in _good(a)} & {_point(cell) for cell in _good(b)})
+    points = sorted(_points(a) & _points(b))
     if not points:
         raise DataError(f"{a.run_id} and {b.run_id}: no measured point in common")
     machine = _change(a, b, points, "yardstick", "the machine itself", "higher", threshold, None)
-    changes = []
-    by_point: dict[str, list[Change]] = {point: [] for point in points}
-    for metric, label, better in _METRICS:
-        change = _change(a, b, points, metric, label, better, threshold, machine)
-        changes += [change] if change else []
-        for point in points:
-            change = _change(a, b, [point], metric, label, better, threshold, machine)
-            by_point[point] += [change] if change else []
-    return Comparison(a.run_id, b.run_id, threshold, changes, by_point, machine)
+    busy = _mostly_busy(a, points) or _mostly_busy(b, points)
+
+    def judged(points: Sequence[str]) -> list[Change]:
+        found = [_change(a, b, points, *metric, threshold, machine) for metric in _METRICS]
+        return [replace(change, word="not judged", reason=_BUSY) if busy else change for change in found if change]
+
+    return Comparison(
+        a.run_id, b.run_id, threshold, judged(points), {point: judged([point]) for point in points}, machine
+    )
 
 
 def bootstrap_ratio(
@@ -171,9 +178,10 @@ def _change(
         return None
     matrix_a, matrix_b = _rounds_with_values(matrix_a[:, both]), _rounds_with_values(matrix_b[:, both])
     rounds = (len(matrix_a), len(matrix_b))
-    if min(rounds) < 2:
+    if min(rounds) < _LEAST_ROUNDS:
         ratio = math.exp(float(np.nanmean(np.nanmean(matrix_b, axis=0) - np.nanmean(matrix_a, axis=0))))
-        return Change(metric, label, ratio, math.nan, math.nan, "not judged", int(both.sum()), rounds)
+        reason = f"{min(rounds)} of the {_LEAST_ROUNDS} rounds that a verdict needs"
+        return Change(metric, label, ratio, math.nan, math.nan, "not judged", int(both.sum()), rounds, reason)
     ratio, low, high = bootstrap_ratio(matrix_a, matrix_b, claims=len(_METRICS))
     word = _word(ratio, low, high, better, threshold, machine)
     return Change(metric, label, ratio, low, high, word, int(both.sum()), rounds)
@@ -208,6 +216,18 @@ def _shapes(run: Run) -> list[Any]:
 
 def _good(run: Run) -> list[Row]:
     return [cell for cell in run.cells if cell["role"] == "measure" and cell["status"] == "ok"]
+
+
+def _mostly_busy(run: Run, points: Sequence[str]) -> bool:
+    """Return whether other work spoiled most of the cells at `points`: such a run tells of the machine's day."""
+    cells = [cell for cell in run.cells if cell["role"] == "measure" and cell["status"] != "failed"]
+    shared = [cell for cell in cells if _point(cell) in points]
+    spoiled = [cell for cell in shared if cell["status"] == "void" or "busy-machine" in (cell["flags"] or ())]
+    return len(spoiled) * 2 > len(shared)
+
+
+def _points(run: Run) -> set[str]:
+    return {_point(cell) for cell in _good(run)}
 
 
 def _point(cell: Row) -> str:

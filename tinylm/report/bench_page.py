@@ -97,6 +97,7 @@ def _headline(view: RunView, comparison: Comparison | None) -> dict[str, Any]:
     return {
         "run_id": view.run.run_id,
         "verdict": word,
+        "reason": comparison.reason if comparison else "",
         "against": comparison.run_a if comparison else None,
         "regressions": [f"{change.label} {change.text}" for change in comparison.regressions] if comparison else [],
         "best_tokens_per_s": speed(best) if best else None,

@@ -34,7 +34,7 @@ VERSION = {
     "evaluation": 1,
     "sweep": 1,
     "stories": 2,
-    "report": 2,
+    "report": 3,
 }
 
 BPB_BUDGET: dict[Precision, float] = {"f32": 0.001, "bf16": 0.001, "int8": 0.003, "int4": 0.02}
