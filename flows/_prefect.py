@@ -1,32 +1,26 @@
-"""The only bridge between TinyLM and Prefect: live-run locks, logging, progress, artifacts in the UI, the server.
+"""The only bridge between TinyLM and Prefect: live-run locks, logging, progress, tasks, the server.
 
 No `from __future__ import annotations` in these modules: Prefect reads the annotations of flows at run time.
 """
 
+import contextlib
 import logging
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from html import escape
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from prefect import Task as PrefectTask
 from prefect import runtime, task
-from prefect.artifacts import (
-    create_link_artifact,
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
-from prefect.settings import PREFECT_HOME
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME
 
 from flows import ROOT
 from tinylm.artifacts import ArtifactRef, Store
@@ -34,9 +28,8 @@ from tinylm.bench.config import CellSpec
 from tinylm.bench.sweep import Sweep
 from tinylm.corpus import NetworkError
 from tinylm.errors import TinyLMError
-from tinylm.pipeline import RunResult
 from tinylm.progress import PlainProgress, Task
-from tinylm.runs import hold_run
+from tinylm.runs import api, hold_run
 from tinylm.up import EXCLUSIVE_TAG
 
 __all__ = [
@@ -49,13 +42,12 @@ __all__ = [
     "reports_folder",
     "retry_on_network_error",
     "run_cell",
-    "show_run",
-    "show_sweep",
+    "tell_of_waiting",
 ]
 
 _log = logging.getLogger("tinylm.flows")
 FLUSH_LIMIT_S = 5.0
-_REPORT_EVERY_S = 5.0  # chosen: a progress bar in a browser needs no more
+_REPORT_EVERY_S = 15.0  # chosen: each report is a line of `--watch`
 
 
 def begin_run() -> None:
@@ -147,6 +139,17 @@ def _measure(sweep: Sweep, cell: CellSpec) -> dict[str, Any]:
     return sweep.run(cell)
 
 
+def tell_of_waiting() -> None:
+    """Log that the exclusive task to come waits, if another run's holds the machine: it would look hung."""
+    url = PREFECT_API_URL.value()
+    if not url:  # Prefect's server is a part of this process: nobody else runs on it
+        return
+    with contextlib.suppress(TinyLMError):  # a server of a flow's own has no such limit
+        limit = api(url, f"/concurrency_limits/tag/{EXCLUSIVE_TAG}")
+        if len(limit["active_slots"]) >= limit["concurrency_limit"]:
+            _log.info("waits for the machine: another run trains or measures on it")
+
+
 def retry_on_network_error() -> dict[str, Any]:
     """Return the task options that try again when the network failed, and on no other error."""
 
@@ -155,23 +158,3 @@ def retry_on_network_error() -> dict[str, Any]:
         return isinstance(state.result(raise_on_failure=False), NetworkError)
 
     return {"retries": 3, "retry_delay_seconds": [10, 60, 300], "retry_condition_fn": is_network_error}
-
-
-def show_run(result: RunResult) -> None:
-    """Put a run's stages, loss, sample stories and report on its page."""
-    rows = [{"stage": name} | facts for name, facts in result.as_dict()["stages"].items()]
-    create_table_artifact(rows, key="stages", description="what this run made and what it found current")
-    figures = "\n".join(f"- {name}: {value:.4f} bits per byte" for name, value in result.bits_per_byte.items())
-    told = "\n\n".join(f"> {escape(story['prompt'] + story['text'])}" for story in result.stories())
-    create_markdown_artifact(f"## Quality\n\n{figures}\n\n## Sample stories\n\n{told}\n", key="stories")
-    _link(result.report)
-
-
-def show_sweep(headline: dict[str, Any], page: Path) -> None:
-    """Put a sweep's verdict and report on its run's page."""
-    create_table_artifact([{"what": name, "value": str(value)} for name, value in headline.items()], key="sweep")
-    _link(page)
-
-
-def _link(page: Path) -> None:
-    create_link_artifact(page.absolute().as_uri(), link_text=str(page), key="report", description="HTML report")

@@ -5,6 +5,7 @@ from typing import Annotated
 from prefect import flow
 from pydantic import Field
 
+from flows._pages import show_run
 from flows._prefect import (
     EXCLUSIVE_TAG,
     as_task,
@@ -12,7 +13,7 @@ from flows._prefect import (
     reports_folder,
     retry_on_network_error,
     run_cell,
-    show_run,
+    tell_of_waiting,
 )
 from tinylm import stages
 from tinylm.pipeline import RunResult, load_profile, profile_changes
@@ -31,7 +32,7 @@ sweep_task = as_task(stages.sweep, tags=[EXCLUSIVE_TAG])
 report_task = as_task(stages.report)
 
 
-@flow(name="pipeline")
+@flow(name="pipeline", flow_run_name="{profile}")
 def pipeline(
     profile: Annotated[str, Field(description="named profile, or a .toml file")] = "quickstart",
     corpus: Annotated[tuple[str, ...], Field(description="text to train on: files, globs, folders")] = (),
@@ -49,10 +50,12 @@ def pipeline(
     tokenizer = tokenizer_task(chosen.tokenizer, text)
     tokens = tokens_task(text, tokenizer)
     native = building.result()  # training uses its kernels
+    tell_of_waiting()
     checkpoint = train_task(chosen.train, tokens, tokenizer)
     model = export_task(chosen.export, checkpoint, text, native)
     evaluation = evaluate_task(chosen.evaluate, checkpoint, model, text, native)
     stories = stories_task(chosen.samples, model, text, native)
+    tell_of_waiting()
     sweep = sweep_task(chosen.sweep, model, native, run_cell=run_cell)
     report = report_task(sweep, checkpoint=checkpoint, stories=stories)
     refs = [text, tokenizer, tokens, checkpoint, native, model, evaluation, stories, sweep, report]

@@ -8,11 +8,11 @@ import time
 from typing import Annotated, Any, Literal
 
 from prefect import Flow, flow, task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from pydantic import Field
 
+from flows._pages import show_job
 from flows._prefect import UiProgress, begin_run, open_store
 from tinylm.artifacts import find_model
 from tinylm.config import GenerateOptions, Slots, Threads, parse
@@ -96,7 +96,7 @@ def task_runner(runner: Runner, workers: int, address: str | None) -> TaskRunner
     return ThreadPoolTaskRunner(max_workers=workers)
 
 
-@flow(name="stories")
+@flow(name="stories", flow_run_name="stories to {output}")
 def stories(
     prompts_file: Annotated[str, Field(description=".txt .jsonl .csv .parquet, .gz or .zst of these, glob or URL")],
     output: Annotated[str, Field(description="folder of shards, or one .parquet .jsonl .csv .txt file; may be a URL")],
@@ -125,8 +125,7 @@ def stories(
     }
     job = parse(GenerateJob, settings, "stories")
     summary = generate(job) if runner == "local" else spread(job, runner, workers, address, rows_per_task)
-    figures = summary.model_dump(mode="json")
-    create_table_artifact([{"what": name, "value": str(value)} for name, value in figures.items()], key="job")
+    show_job(summary)
     if summary.complaint:
         raise DataError(summary.complaint)
-    return figures
+    return summary.model_dump(mode="json")

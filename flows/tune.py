@@ -7,12 +7,20 @@ from typing import Annotated, Any
 
 import psutil
 from prefect import Flow, flow, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner
 from pydantic import Field
 
-from flows._prefect import EXCLUSIVE_TAG, UiProgress, as_task, begin_run, open_store, retry_on_network_error
+from flows._pages import show_trials
+from flows._prefect import (
+    EXCLUSIVE_TAG,
+    UiProgress,
+    as_task,
+    begin_run,
+    open_store,
+    retry_on_network_error,
+    tell_of_waiting,
+)
 from tinylm import stages
 from tinylm.artifacts import ArtifactRef
 from tinylm.errors import StageError
@@ -70,7 +78,7 @@ def search(rounds: list[list[tuple[Trial, TrainConfig]]], at_once: int, *inputs:
     return outcomes
 
 
-@flow(name="pipeline")
+@flow(name="pipeline", flow_run_name="tune {profile}")
 def tune(
     vary: Annotated[
         tuple[str, ...], Field(description="settings to try, each with its values: train.key=[value, value]")
@@ -96,12 +104,11 @@ def tune(
     native_task()  # training uses its kernels
     text = corpus_task(chosen.corpus)
     tokenizer = tokenizer_task(chosen.tokenizer, text)
-    outcomes = search(planned, at_once, tokens_task(text, tokenizer), tokenizer)
+    tokens = tokens_task(text, tokenizer)
+    tell_of_waiting()
+    outcomes = search(planned, at_once, tokens, tokenizer)
     rows = table(outcomes)
-    create_table_artifact(rows, key="trials", description="all trials, longest budget first, best first")
-    create_markdown_artifact(
-        f"## Best\n\n`{rows[0]['settings']}`: {rows[0]['bits per byte']} bits per byte\n", key="best"
-    )
+    show_trials(rows)
     return rows
 
 

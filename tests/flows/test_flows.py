@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,16 +26,28 @@ from prefect.settings import (
 from prefect.states import Running
 from prefect.testing.utilities import prefect_test_harness
 
+from flows import _pages
+from flows._prefect import EXCLUSIVE_TAG, tell_of_waiting
 from flows.pipeline import pipeline
+from flows.sweep import sweep
 from flows.tune import tune
 from tinylm.artifacts import Store
 from tinylm.errors import ConfigError, DataError
 from tinylm.pipeline import RunResult, load_profile, run_pipeline
 from tinylm.progress import NullProgress
-from tinylm.runs import hold_run, mark_dead_runs
+from tinylm.runs import api, hold_run, mark_dead_runs
+from tinylm.stories import JobSummary
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY = str(Path(__file__).with_name("toy.toml"))
+HEADLINE = {"verdict": "not judged", "reason": "the machine was busy", "against": "before", "regressions": []} | {
+    "best_tokens_per_s": 1234.4,
+    "best": "2 replicas",
+    "cells": 9,
+    "failed": 0,
+    "void": 0,
+    "run_id": "now",
+}
 ALL = {"corpus", "tokenizer", "tokens", "train", "native", "model", "evaluation", "stories", "sweep", "report"}
 
 
@@ -129,13 +142,57 @@ def test_library_log_lines_arrive_in_prefect(first: RunResult) -> None:
         state = pipeline(profile=TOY, settings=("samples.options.seed=3",), return_state=True)
     run_id = state.state_details.flow_run_id
     wanted, deadline_s = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[run_id])), time.monotonic() + 20
-    told = False
-    while not told and time.monotonic() < deadline_s:  # lines are sent in batches, from a thread of their own
+    text = ""
+    while "; report " not in text and time.monotonic() < deadline_s:  # lines are sent in batches, from a thread
         time.sleep(0.5)
         with get_client(sync_client=True) as client:
             logs = client.read_logs(wanted, limit=200)
-        told = any(line.name.startswith("tinylm") and "stories done" in line.message for line in logs)
-    assert told
+            assert client.read_flow_run(run_id).name == TOY
+        text = "\n".join(line.message for line in logs if line.name.startswith("tinylm"))
+    assert "stories done" in text
+    assert re.search(r"bits per byte: torch f32 \d+\.\d+, .*; report .*/report\.html", text)
+
+
+def test_a_run_says_that_it_waits_for_the_machine(server: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "tinylm")
+    limit = f"/concurrency_limits/tag/{EXCLUSIVE_TAG}"
+    with temporary_settings({PREFECT_API_URL: None}):
+        tell_of_waiting()
+    try:
+        tell_of_waiting()
+        for most in (1, 0):
+            api(server, "/concurrency_limits/", {"tag": EXCLUSIVE_TAG, "concurrency_limit": most})
+            assert "waits for the machine" not in caplog.text
+            tell_of_waiting()
+    finally:
+        api(server, limit, method="DELETE")
+    assert "waits for the machine" in caplog.text
+
+
+@pytest.mark.usefixtures("server")
+def test_a_sweep_without_a_model_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINYLM_ARTIFACTS", str(tmp_path))
+    state = sweep(return_state=True)
+    assert "run a pipeline deployment first" in str(state.message)
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(state.state_details.flow_run_id).name == "sweep of the newest model"
+
+
+def test_a_page_shows_words_and_no_empty_rows(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    tables: dict[str, list[dict[str, str]]] = {}
+    monkeypatch.setattr(_pages, "create_table_artifact", lambda rows, key: tables.update({key: rows}))
+    monkeypatch.setattr(_pages, "create_link_artifact", lambda *_, **__: None)
+    caplog.set_level(logging.INFO, "tinylm")
+    _pages.show_job(JobSummary(rows=1200, answers=1200, output="out", model_digest="d", shards=1, seconds_s=0.679134))
+    _pages.show_sweep(HEADLINE, tmp_path / "report.html")
+    job = {row["what"]: row["value"] for row in tables["job"]}
+    assert (job["rows"], job["bad rows"], job["time"]) == ("1,200", "none", "0.7 s")
+    assert "first bad row" not in job
+    assert tables["sweep"][0] == {"what": "verdict", "value": "not judged: the machine was busy"}
+    assert "1200 rows, 1200 answers, bad rows: none; output out" in caplog.text
+    assert "not judged: the machine was busy; best 1,234 tokens/s with 2 replicas" in caplog.text
 
 
 def running_flow(name: str) -> FlowRun:
