@@ -110,7 +110,7 @@ def prefect_server() -> Iterator[Callable[[], None]]:
     def wait() -> None:
         processes.wait_for_server()
         with contextlib.suppress(TinyLMError):  # only the book-keeping about former runs
-            for name in mark_dead_runs(processes.url, running_folder(os.environ), at_start=False):
+            for name in mark_dead_runs(processes.url, running_folder(os.environ), no_worker=False):
                 logging.getLogger("tinylm.flows").warning("run %s was killed; marked as Crashed", name)
 
     processes.start_server(port)

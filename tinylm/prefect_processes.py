@@ -161,9 +161,9 @@ class PrefectProcesses:
         if failed:
             raise StageError(f"Prefect {name} failed or was not done in {limit_s:.0f} s; see {self.logs / name}.log")
 
-    def stop(self) -> None:
-        """End worker, running flows and server, in that order; each gets a moment to end by itself."""
-        for name in ("deployments", "worker", "server", "database"):
+    def stop(self, *names: str) -> None:
+        """End worker, running flows and server, in that order, or `names`; each gets a moment to end by itself."""
+        for name in names or ("deployments", "worker", "server", "database"):
             child = self.children.pop(name, None)
             if child is not None:
                 _end_tree(child)

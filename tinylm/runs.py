@@ -6,6 +6,7 @@ plain HTTP and must not import Prefect.
 
 from __future__ import annotations
 
+import datetime
 import fcntl
 import json
 import os
@@ -17,9 +18,12 @@ from typing import Any
 
 from tinylm.errors import StageError
 
-__all__ = ["api", "hold_run", "is_serving", "mark_dead_runs"]
+__all__ = ["LOST", "api", "failed_runs", "hold_run", "is_serving", "mark_dead_runs"]
 
 OPEN_STATES = ("RUNNING", "CANCELLING")
+ENDED_STATES = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+SETTLED = datetime.timedelta(minutes=1)  # a task reports its own end late, through a queue of events (chosen)
+LOST = "its process ended without a word; the same parameters go on from what the store has"
 TIMEOUT_S = 10.0
 BUSY_S = 15.0  # how long a server may answer 503: it does while another process writes to its database
 PAGE = 200  # the most that the server's filter calls return at once
@@ -64,23 +68,49 @@ def hold_run(folder: Path, run_id: str) -> int:
     return descriptor
 
 
-def mark_dead_runs(url: str, folder: Path, *, at_start: bool) -> list[str]:
+def mark_dead_runs(url: str, folder: Path, *, no_worker: bool, message: str = LOST) -> list[str]:
     """Set the open flow runs whose process is gone to Crashed, with their tasks; return the runs' names.
 
-    Args: at_start: no worker runs, so that every open run which nobody holds is dead, also one that never began.
-          Later only those count that were held once: a run may be about to take its lock.
+    Args: no_worker: none runs, so that every open run which nobody holds is dead, also one that never began.
+              Beside a worker only those count that were held once: a run may be about to take its lock.
+          message: why they ended.
     """
-    states = (*OPEN_STATES, "PENDING") if at_start else OPEN_STATES
+    states = (*OPEN_STATES, "PENDING") if no_worker else OPEN_STATES
     found = api(url, "/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": states}}}, "limit": PAGE})
-    dead = [run for run in found if _is_dead(folder / run["id"], unseen=at_start)]
+    dead = [run for run in found if _is_dead(folder / run["id"], unseen=no_worker)]
     for run in dead:
-        message = "its process ended without a word; the same parameters go on from what the store has"
         _crash(url, "flow_runs", run["id"], message)
-        tasks = {"flow_runs": {"id": {"any_": [run["id"]]}}, "task_runs": {"state": {"type": {"any_": ["RUNNING"]}}}}
-        for task in api(url, "/task_runs/filter", tasks | {"limit": PAGE}):
-            _crash(url, "task_runs", task["id"], message)
+        _crash_tasks(url, {"id": {"any_": [run["id"]]}}, message)
         (folder / run["id"]).unlink(missing_ok=True)
+    # The worker itself marks a run whose process it lost, but none of that run's tasks.
+    settled = {"before_": (datetime.datetime.now(datetime.UTC) - SETTLED).isoformat()}
+    _crash_tasks(url, {"state": {"type": {"any_": ENDED_STATES}}, "end_time": settled}, message)
     return [str(run["name"]) for run in dead]
+
+
+def failed_runs(url: str, since: datetime.datetime) -> dict[str, str]:
+    """Return the flow runs that failed after `since`, each by its ID as one line: its name and why."""
+    chosen = {
+        "state": {"type": {"any_": ["FAILED"]}},
+        "end_time": {"after_": since.isoformat()},
+        "parent_task_run_id": {"is_null_": True},  # a part of another run fails with that one
+    }
+    found = api(url, "/flow_runs/filter", {"flow_runs": chosen, "sort": "END_TIME_DESC", "limit": PAGE})
+    told = ((run, str(run["state"]["message"]).removeprefix("Flow run encountered an exception: ")) for run in found)
+    return {run["id"]: f"run {run['name']} failed: {reason}" for run, reason in reversed(list(told))}
+
+
+def _crash_tasks(url: str, flow_runs: dict[str, Any], message: str) -> None:
+    """Set what is open of the chosen runs' tasks to Crashed; their progress bars say so too."""
+    chosen = {"flow_runs": flow_runs, "task_runs": {"state": {"type": {"any_": ["RUNNING", "PENDING"]}}}}
+    tasks = [task["id"] for task in api(url, "/task_runs/filter", chosen | {"limit": PAGE})]
+    for task in tasks:
+        _crash(url, "task_runs", task, message)
+    bars = {"artifacts": {"task_run_id": {"any_": tasks}, "type": {"any_": ["progress"]}}, "limit": PAGE}
+    for bar in api(url, "/artifacts/filter", bars) if tasks else ():
+        if bar["data"] < 100:
+            words = {"description": f"{bar['description']}: stopped", "data": bar["data"]}
+            api(url, f"/artifacts/{bar['id']}", words, method="PATCH")
 
 
 def _crash(url: str, kind: str, run_id: str, message: str) -> None:

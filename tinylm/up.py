@@ -6,6 +6,7 @@ They are child processes with logs of their own; this module imports no Prefect.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import fcntl
 import os
 import signal
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from tinylm.errors import ConfigError, StageError, TinyLMError
 from tinylm.prefect_processes import HOST, PrefectProcesses, api_url, prefect_environment
-from tinylm.runs import api, is_serving, mark_dead_runs
+from tinylm.runs import api, failed_runs, is_serving, mark_dead_runs
 
 __all__ = ["EXCLUSIVE_TAG", "supervise"]
 
@@ -73,9 +74,21 @@ def supervise(root: Path, port: int, environment: Mapping[str, str], say: Say) -
         try:
             _start(parts, port, say)
             _keep_up(parts, say)
+        except KeyboardInterrupt as stop:
+            stop.args = ("stopped",)
+            raise
         finally:
-            parts.stop()
-            say("stopped")
+            _stop(parts, say)
+
+
+def _stop(parts: PrefectProcesses, say: Say) -> None:
+    """End all parts; runs that this ends are told to the server while it is still there."""
+    parts.stop("deployments", "worker")
+    with contextlib.suppress(TinyLMError):  # a server that never started has no runs
+        why = "`tinylm up` was stopped; the same parameters go on from what the store has"
+        for name in mark_dead_runs(parts.url, parts.running, no_worker=True, message=why):
+            say(f"run {name} was stopped with its worker; marked as Crashed")
+    parts.stop()
 
 
 def _start(parts: PrefectProcesses, port: int, say: Say) -> None:
@@ -109,7 +122,7 @@ def _make_pool(url: str) -> None:
 def _prepare_server(parts: PrefectProcesses, say: Say) -> None:
     """Make limit and automation if they are new, and close the books on runs that were killed."""
     url = parts.url
-    for name in mark_dead_runs(url, parts.running, at_start=True):
+    for name in mark_dead_runs(url, parts.running, no_worker=True):
         say(f"run {name} was left open by a killed process; marked as Crashed")
     api(url, "/concurrency_limits/", {"tag": EXCLUSIVE_TAG, "concurrency_limit": 1})
     # Slots are leased in the server's memory: what a former server counted as taken, nobody gives back.
@@ -125,8 +138,8 @@ def _worker_is_online(url: str) -> bool:
 
 
 def _keep_up(parts: PrefectProcesses, say: Say) -> None:
-    """Watch until a signal comes: restart a dead worker, mark runs that died, give up when the server goes."""
-    restarts = 0
+    """Watch until a signal comes: restart a dead worker, tell of runs that failed or died, end with the server."""
+    restarts, since, told = 0, datetime.datetime.now(datetime.UTC), set[str]()
     while True:
         time.sleep(CHECK_S)
         if parts.children["server"].poll() is not None:
@@ -138,8 +151,12 @@ def _keep_up(parts: PrefectProcesses, say: Say) -> None:
             say("the worker ended by itself; starting it again")
             parts.start("worker", *WORKER)
         with contextlib.suppress(TinyLMError):  # a busy server answers the next time
-            for name in mark_dead_runs(parts.url, parts.running, at_start=False):
+            for name in mark_dead_runs(parts.url, parts.running, no_worker=False):
                 say(f"run {name} lost its process; marked as Crashed")
+            for run_id, line in failed_runs(parts.url, since).items():
+                if run_id not in told:
+                    say(line)
+                told.add(run_id)
 
 
 def _check_folder(root: Path) -> None:

@@ -8,12 +8,14 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
 import pytest
 import yaml
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import (
@@ -23,14 +25,15 @@ from prefect.settings import (
     PREFECT_LOGGING_TO_API_ENABLED,
     temporary_settings,
 )
-from prefect.states import Running
+from prefect.states import Crashed, Failed, Running
 from prefect.testing.utilities import prefect_test_harness
 
 from flows import _pages
 from flows._prefect import EXCLUSIVE_TAG, tell_of_waiting
-from flows.pipeline import pipeline
+from flows.pipeline import pipeline, train_task
 from flows.sweep import sweep
 from flows.tune import tune
+from tinylm import runs
 from tinylm.artifacts import Store
 from tinylm.errors import ConfigError, DataError
 from tinylm.pipeline import RunResult, load_profile, run_pipeline
@@ -209,11 +212,37 @@ def test_runs_of_dead_processes_are_marked_as_crashed(server: str, tmp_path: Pat
     dead, alive, unseen = (running_flow(name) for name in ("dead", "alive", "unseen"))
     os.close(hold_run(tmp_path, str(dead.id)))
     held = hold_run(tmp_path, str(alive.id))
-    assert mark_dead_runs(server, tmp_path, at_start=False) == ["dead"]
+    assert mark_dead_runs(server, tmp_path, no_worker=False) == ["dead"]
     assert [state_of(run.id) for run in (dead, alive, unseen)] == ["Crashed", "Running", "Running"]
-    assert mark_dead_runs(server, tmp_path, at_start=True) == ["unseen"]
+    assert mark_dead_runs(server, tmp_path, no_worker=True) == ["unseen"]
     assert state_of(alive.id) == "Running"
     os.close(held)
+
+
+def test_no_task_of_a_crashed_run_stays_running(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = running_flow("killed")
+    with get_client(sync_client=True) as client:
+        work = client.create_task_run(train_task, run.id, dynamic_key="0", state=Running())
+        bar = ArtifactCreate(type="progress", data=37.0, description="train", task_run_id=work.id)
+        made = client.create_artifact(bar)
+        client.set_flow_run_state(run.id, Crashed(), force=True)  # as the worker does
+        mark_dead_runs(server, tmp_path, no_worker=False)
+        assert client.read_task_run(work.id).state_name == "Running"  # its last words may be on their way
+        monkeypatch.setattr(runs, "SETTLED", -runs.SETTLED)
+        mark_dead_runs(server, tmp_path, no_worker=False)
+        assert client.read_task_run(work.id).state_name == "Crashed"
+    shown = api(server, f"/artifacts/{made.id}")
+    assert (shown["description"], shown["data"]) == ("train: stopped", 37.0)
+
+
+def test_failed_runs_are_told_with_their_reason(server: str) -> None:
+    before = datetime.now(UTC)
+    run = running_flow("hasty")
+    failure = Failed(message="Flow run encountered an exception: DataError: no train text is left")
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(run.id, failure, force=True)
+    assert runs.failed_runs(server, before) == {str(run.id): "run hasty failed: DataError: no train text is left"}
+    assert runs.failed_runs(server, datetime.now(UTC)) == {}
 
 
 def test_prefect_yaml_names_flows_and_parameters_that_exist() -> None:
