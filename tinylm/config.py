@@ -54,11 +54,12 @@ def parse(kind: type[ConfigT], values: dict[str, Any], source: str = "settings")
 
 def _told(kind: type[BaseModel], problem: ErrorDetails) -> str:
     field = ".".join(str(part) for part in problem["loc"])
+    message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         return f"{field}: unknown key; known keys: {', '.join(_keys_at(kind, problem['loc'][:-1]))}"
-    if not field:  # of several settings together, which the message names
-        return problem["msg"].removeprefix("Value error, ")
-    return f"{field}: {problem['msg']}; found {problem.get('input')!r}"
+    if problem["type"] == "value_error":  # a check of ours: it says what it found
+        return f"{field}: {message}" if field else message
+    return f"{field}: {message}; found {problem.get('input')!r}"
 
 
 def _keys_at(kind: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:

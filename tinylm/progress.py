@@ -32,10 +32,13 @@ class ProgressReporter(Protocol):
 
 
 def _format(fields: dict[str, object]) -> str:
-    return " ".join(f"{key}={_number(value) if isinstance(value, float) else value}" for key, value in fields.items())
+    return " ".join(f"{key}={_number(value)}" for key, value in fields.items())
 
 
-def _number(value: float) -> str:
+def _number(value: object) -> str:
+    """Return a float with four significant digits, a large one with all before the point; anything else as it is."""
+    if not isinstance(value, float):
+        return str(value)
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
@@ -56,18 +59,25 @@ class NullProgress:
 class _PlainTask:
     def __init__(self, name: str, total: float | None, unit: str, interval_s: float) -> None:
         self._name, self._total, self._unit, self._interval_s = name, total, unit, interval_s
-        self._started_s = self._last_s = time.monotonic()
+        self._last_s = time.monotonic()
+        self._first: tuple[float, float] | None = None  # amount and time of the first update
 
     def update(self, completed: float, **fields: object) -> None:
         now_s = time.monotonic()
+        self._first = self._first or (completed, now_s)
         if now_s - self._last_s < self._interval_s:
             return
         self._last_s = now_s
-        of = f"/{self._total:g}" if self._total else ""
-        eta = ""
-        if self._total and completed:
-            eta = f" eta={(now_s - self._started_s) * (self._total - completed) / completed:.0f}s"
-        _log.info("%s %g%s %s%s %s", self._name, completed, of, self._unit, eta, _format(fields))
+        done = f"{_number(completed)}/{_number(self._total)}" if self._total else _number(completed)
+        words = (self._name, done, self._unit, self._eta(completed, now_s), _format(fields))
+        _log.info("%s", " ".join(filter(None, words)))
+
+    def _eta(self, completed: float, now_s: float) -> str:
+        """Return the time left at the pace since the first update: what was there before it took no time."""
+        first, first_s = self._first or (completed, now_s)
+        if not self._total or completed <= first:
+            return ""
+        return f"eta={(now_s - first_s) * (self._total - completed) / (completed - first):.0f}s"
 
 
 class PlainProgress:

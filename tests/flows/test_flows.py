@@ -260,6 +260,13 @@ def test_prefect_yaml_names_flows_and_parameters_that_exist() -> None:
     assert names == pipelines | {"sweep/nightly", "stories/bulk"}
 
 
+def test_text_of_ones_own_must_be_named() -> None:
+    with pytest.raises(ConfigError) as told:
+        load_profile("my-text")
+    wanted = "files: expected at least one path; found none; give --corpus (in a flow: corpus)"
+    assert str(told.value) == f"profile my-text: corpus: {wanted}"
+
+
 @pytest.mark.usefixtures("server")
 def test_a_search_trains_side_by_side_and_its_winner_is_reused(folders: Path) -> None:
     vary = ("train.matrix_lr=[0.02, 10.0, 0.01]",)

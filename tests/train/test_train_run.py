@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -140,11 +141,31 @@ def test_a_run_that_diverges_says_so(
         train(tiny_run(), tokens_dir, tokens_dir / "tokenizer.model", tmp_path, NullProgress())
 
 
+class _Recording(NullProgress):
+    """Keeps the share of the training that was reported at each step."""
+
+    def __init__(self) -> None:
+        self.shares: dict[int, float] = {}
+
+    @contextmanager
+    def task(self, name: str, total: float | None, unit: str = "") -> Iterator[_Recording]:
+        del name, total, unit
+        yield self
+
+    def update(self, completed: float, **fields: object) -> None:
+        self.shares[int(str(fields["step"]).partition("/")[0])] = completed
+
+
 def test_minutes_are_kept_and_steps_corrected(tokens_dir: Path, tmp_path: Path, tiny_run: Make) -> None:
     config = tiny_run(steps=0, minutes=0.03)
-    summary = train(config, tokens_dir, tokens_dir / "tokenizer.model", tmp_path, NullProgress())
+    progress = _Recording()
+    summary = train(config, tokens_dir, tokens_dir / "tokenizer.model", tmp_path, progress)
     assert summary["steps"] == summary["plan"]["schedule"]["steps"] >= 20
     assert summary["plan"]["settled_step"] > 0
+    spent_s = {row["step"]: row["elapsed_s"] for row in _rows(tmp_path / "metrics.jsonl") if "elapsed_s" in row}
+    *middle, (last, share) = progress.shares.items()
+    assert (last, share) == (summary["steps"], 100.0)
+    assert [share for _, share in middle] == pytest.approx([min(100, spent_s[step] / 0.018) for step, _ in middle])
     assert any("times as long as calibrated" in reason for reason in summary["plan"]["reasons"])
 
 

@@ -54,7 +54,7 @@ class CorpusConfig(Config):
     @model_validator(mode="after")
     def _check_source(self) -> CorpusConfig:
         if self.source == "files" and not self.files:
-            raise ValueError("files: at least one path is needed with source = 'files'; found none")
+            raise ValueError("files: expected at least one path; found none; give --corpus (in a flow: corpus)")
         if self.source != "files" and self.files:
             raise ValueError(f"files: only used with source = 'files'; found source = {self.source!r}")
         if self.min_words > self.max_words:

@@ -250,7 +250,13 @@ class _Run:
             flops_utilisation=used,
         )
         done = f"{self.step}/{self.plan.steps}"
-        task.update(100 * self.step / self.plan.steps, step=done, loss=loss, tokens_per_s=round(speed))
+        task.update(100 * self._share_done(), step=done, loss=loss, tokens_per_s=round(speed))
+
+    def _share_done(self) -> float:
+        """Return how much of the run is done; of its minutes where they decide, for the number of steps then moves."""
+        if self.config.steps or self.step == self.plan.steps:
+            return self.step / self.plan.steps
+        return min(1.0, self.elapsed_s / (self.config.minutes * 60 - self.plan.compile_s))
 
     def _note(self, **values: float) -> None:
         """Write numbers of this step wherever metrics go; only the first process has such places."""
