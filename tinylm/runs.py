@@ -89,15 +89,19 @@ def mark_dead_runs(url: str, folder: Path, *, no_worker: bool, message: str = LO
 
 
 def failed_runs(url: str, since: datetime.datetime) -> dict[str, str]:
-    """Return the flow runs that failed after `since`, each by its ID as one line: its name and why."""
+    """Return the flow runs that failed or crashed after `since`, each by its ID as one line: its name and why."""
     chosen = {
-        "state": {"type": {"any_": ["FAILED"]}},
+        "state": {"type": {"any_": ["FAILED", "CRASHED"]}},
         "end_time": {"after_": since.isoformat()},
         "parent_task_run_id": {"is_null_": True},  # a part of another run fails with that one
     }
     found = api(url, "/flow_runs/filter", {"flow_runs": chosen, "sort": "END_TIME_DESC", "limit": PAGE})
-    told = ((run, str(run["state"]["message"]).removeprefix("Flow run encountered an exception: ")) for run in found)
-    return {run["id"]: f"run {run['name']} failed: {reason}" for run, reason in reversed(list(told))}
+    return {run["id"]: f"run {run['name']} {_how_it_ended(run['state'])}" for run in reversed(found)}
+
+
+def _how_it_ended(state: dict[str, Any]) -> str:
+    reason = str(state["message"]).removeprefix("Flow run encountered an exception: ")
+    return f"{state['type'].lower()}: {reason}"
 
 
 def _crash_tasks(url: str, flow_runs: dict[str, Any], message: str) -> None:

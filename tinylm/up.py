@@ -151,8 +151,7 @@ def _keep_up(parts: PrefectProcesses, say: Say) -> None:
             say("the worker ended by itself; starting it again")
             parts.start("worker", *WORKER)
         with contextlib.suppress(TinyLMError):  # a busy server answers the next time
-            for name in mark_dead_runs(parts.url, parts.running, no_worker=False):
-                say(f"run {name} lost its process; marked as Crashed")
+            mark_dead_runs(parts.url, parts.running, no_worker=False)
             for run_id, line in failed_runs(parts.url, since).items():
                 if run_id not in told:
                     say(line)

@@ -239,9 +239,14 @@ def test_failed_runs_are_told_with_their_reason(server: str) -> None:
     before = datetime.now(UTC)
     run = running_flow("hasty")
     failure = Failed(message="Flow run encountered an exception: DataError: no train text is left")
+    killed = running_flow("killed")
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(run.id, failure, force=True)
-    assert runs.failed_runs(server, before) == {str(run.id): "run hasty failed: DataError: no train text is left"}
+        client.set_flow_run_state(killed.id, Crashed(message="its process is gone"), force=True)
+    assert list(runs.failed_runs(server, before).items()) == [
+        (str(run.id), "run hasty failed: DataError: no train text is left"),
+        (str(killed.id), "run killed crashed: its process is gone"),
+    ]
     assert runs.failed_runs(server, datetime.now(UTC)) == {}
 
 
