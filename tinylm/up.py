@@ -31,30 +31,6 @@ WORKER_LIMIT_S = 60.0
 CHECK_S = 10.0
 WORKER_RESTARTS = 3
 
-ZOMBIES = {
-    "name": "crash runs whose heartbeat stopped",
-    "description": "a run that sends no heartbeat for ten minutes has lost its process",
-    "trigger": {
-        "type": "event",
-        "posture": "Proactive",
-        "after": ["prefect.flow-run.heartbeat"],
-        "expect": [
-            "prefect.flow-run.heartbeat",
-            "prefect.flow-run.Completed",
-            "prefect.flow-run.Failed",
-            "prefect.flow-run.Cancelled",
-            "prefect.flow-run.Crashed",
-        ],
-        "match": {"prefect.resource.id": "prefect.flow-run.*"},
-        "for_each": ["prefect.resource.id"],
-        "threshold": 1,
-        "within": 600,
-    },
-    "actions": [
-        {"type": "change-flow-run-state", "state": "CRASHED", "name": "Crashed", "message": "its heartbeat stopped"}
-    ],
-}
-
 Say = Callable[[str], None]
 
 
@@ -120,16 +96,13 @@ def _make_pool(url: str) -> None:
 
 
 def _prepare_server(parts: PrefectProcesses, say: Say) -> None:
-    """Make limit and automation if they are new, and close the books on runs that were killed."""
+    """Make the limit if it is new, and close the books on runs that were killed."""
     url = parts.url
     for name in mark_dead_runs(url, parts.running, no_worker=True):
         say(f"run {name} was left open by a killed process; marked as Crashed")
     api(url, "/concurrency_limits/", {"tag": EXCLUSIVE_TAG, "concurrency_limit": 1})
     # Slots are leased in the server's memory: what a former server counted as taken, nobody gives back.
     api(url, f"/concurrency_limits/tag/{EXCLUSIVE_TAG}/reset", {})
-    known = api(url, "/automations/filter", {"automations": {"name": {"any_": [ZOMBIES["name"]]}}})
-    if not known:
-        api(url, "/automations/", ZOMBIES)
 
 
 def _worker_is_online(url: str) -> bool:
