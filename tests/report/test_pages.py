@@ -201,6 +201,13 @@ def test_a_busy_machine_or_too_few_rounds_are_no_verdict(reports: Path) -> None:
     assert (few.verdict, few.reason) == ("not judged", "2 of the 3 rounds that a verdict needs")
 
 
+def test_a_busy_night_is_no_baseline_where_there_is_another(reports: Path) -> None:
+    a, b = read_run(reports / "a"), read_run(reports / "b")
+    busy, short = _busy(a, share=0.6), replace(a, cells=[cell for cell in a.cells if cell["repeat"] < 2])
+    assert baseline_of(b, [a, busy, short]) is a
+    assert baseline_of(b, [short, busy]) is busy
+
+
 def _busy(run: Run, share: float) -> Run:
     """Return `run` as if other work had disturbed a share of its cells."""
     count = round(share * len(run.cells))

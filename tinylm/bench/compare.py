@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tinylm.bench.store import Row, Run
 from tinylm.errors import DataError
 
-__all__ = ["Change", "Comparison", "bootstrap_ratio", "comparable", "compare_runs"]
+__all__ = ["Change", "Comparison", "bootstrap_ratio", "comparable", "compare_runs", "is_steady"]
 
 Word = Literal["faster", "slower", "no change shown", "not judged"]
 
@@ -109,6 +109,12 @@ def comparable(a: Run, b: Run) -> bool:
     same = all(a.facts["machine"].get(key) == b.facts["machine"].get(key) for key in ("cpu", "usable_cores"))
     same = same and _work(a) == _work(b) and _shapes(a) == _shapes(b)
     return same and bool(_points(a) & _points(b))
+
+
+def is_steady(run: Run) -> bool:
+    """Return whether `run` can be judged: rounds enough, on a machine that was not busy."""
+    rounds = {int(cell["repeat"]) for cell in _good(run)}
+    return len(rounds) >= _LEAST_ROUNDS and not _mostly_busy(run, sorted(_points(run)))
 
 
 def compare_runs(a: Run, b: Run, threshold: float = 0.05) -> Comparison:

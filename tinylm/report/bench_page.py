@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tinylm.bench.audit import audit_run
-from tinylm.bench.compare import Comparison, comparable, compare_runs
+from tinylm.bench.compare import Comparison, comparable, compare_runs, is_steady
 from tinylm.bench.histograms import samples_needed
 from tinylm.bench.measure import LATE_SHARE
 from tinylm.bench.schema import TABLES
@@ -72,11 +72,12 @@ def render_report(run_dir: Path, out_html: Path, history: Sequence[Path] = ()) -
 
 
 def baseline_of(run: Run, earlier: Sequence[Run]) -> Run | None:
-    """Return the newest earlier run that `run` can be compared with; None without one."""
-    for candidate in reversed(earlier):
-        if comparable(candidate, run):
-            return candidate
-    return None
+    """Return the newest earlier run that `run` can be compared with; None without one.
+
+    One that cannot be judged, as after a busy night, is passed over where there is another.
+    """
+    candidates = [candidate for candidate in reversed(earlier) if comparable(candidate, run)]
+    return next(filter(is_steady, candidates), next(iter(candidates), None))
 
 
 def _earlier(run: Run, history: Sequence[Path]) -> list[Run]:
