@@ -81,14 +81,26 @@ size_t Forward::bytes() const {
 
 void Forward::run(const std::vector<Segment>& segments, LogitSink& sink) {
   sink_ = &sink;
+  int64_t rows = 0;
+  for (const Segment& s : segments) rows += s.count;
+  Pace& pace = pace_of(rows);
+  team_.use_all(pace.all_threads());
   make_plan(segments, all_);
   plan_ = &all_;
   narrows_ = plan_last_layer(segments);
   auto job = [this](int thread) { work(thread); };
-  if (all_.rows.size() > 1 || team_.size() == 1) return team_.run(job);
   const int64_t begin = ticks();
-  team_.run(job, !pace_.all_threads());
-  pace_.record(ticks() - begin);
+  team_.run(job);
+  const int64_t spent = ticks() - begin;
+  // Where threads share channels, waits are many and too short for sleep.
+  const int64_t worked = all_.parts_in_use > 1 ? spent * team_.active() - team_.slept_ticks() : 0;
+  if (team_.size() > 1) pace.record(spent / rows, worked / rows);
+}
+
+Pace& Forward::pace_of(int64_t rows) {
+  size_t bits = 0;
+  while (rows >> bits) ++bits;
+  return paces_[bits];
 }
 
 PartTicks Forward::take_ticks() { return std::exchange(ticks_, {}); }

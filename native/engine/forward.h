@@ -94,6 +94,7 @@ class Forward {
     float* row(int64_t index) const { return reinterpret_cast<float*>(pages.data()) + index * stride; }
   };
 
+  Pace& pace_of(int64_t rows);
   void make_buffers();
   void make_prepared_rows();
   bool plan_last_layer(const std::vector<Segment>& segments);
@@ -149,7 +150,7 @@ class Forward {
   KvCache& cache_;
   const int64_t max_rows_;
   LogitSink* sink_ = nullptr;
-  Pace pace_;
+  std::array<Pace, 64> paces_;  // by the bits of a step's number of rows, so that like is compared with like
 
   Plan all_, wanted_;  // all rows, and those with logits alone, for the last layer
   const Plan* plan_ = &all_;

@@ -74,7 +74,7 @@ void divide_rows(const std::vector<Segment>& segments, int64_t parts, const RowC
 }
 
 void Forward::divide(const std::vector<Segment>& segments, Plan& plan) {
-  const int64_t rows = static_cast<int64_t>(plan.rows.size()), threads = team_.size();
+  const int64_t rows = static_cast<int64_t>(plan.rows.size()), threads = team_.active();
   divide_rows(segments, rows >= kDividedRows * threads ? threads : 1,
               {row_macs_, kAttentionCost * 2 * config_.q_width()}, begins_);
   plan.parts_in_use = begins_.size();
@@ -97,7 +97,7 @@ void Forward::plan_attention(const Segment& s, int64_t first_row, Plan& plan) {
     const bool whole = end - begin == s.count;
     plan.segment_divided |= !whole;
     const bool fused = one_tile && whole;
-    const int64_t sharers = plan.parts_in_use > 1 ? 1 : team_.size();
+    const int64_t sharers = plan.parts_in_use > 1 ? 1 : team_.active();
     // A lone row, which is always fused, has one call for each thread that shares it.
     const int64_t heads = s.count == 1 ? (config_.n_kv_heads + sharers - 1) / sharers : 1;
     for (int64_t h = 0; h < config_.n_kv_heads; h += heads) {

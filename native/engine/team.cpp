@@ -1,5 +1,7 @@
 #include "team.h"
 
+#include "clock.h"
+
 #if defined(__linux__)
 #include <sched.h>
 #endif
@@ -50,7 +52,7 @@ void leave_core(const Taken& taken) {
 }  // namespace
 
 // Threads wait for the start signal, so that a failure to make the last one can still call off the others.
-Team::Team(int size) : size_(size), claims_(size > 1 ? kCores : 0) {
+Team::Team(int size) : size_(size), active_(size), claims_(size > 1 ? kCores : 0) {
   try {
     threads_.reserve(static_cast<size_t>(size - 1));
     for (int thread = 1; thread < size; ++thread) threads_.emplace_back([this, thread] { start(thread); });
@@ -86,14 +88,14 @@ void Team::start(int thread) {
 
 void Team::work(int thread) {
   while (true) {
-    barrier();
+    barrier(false);
     if (stop_) return;
     job_(context_, thread);
     barrier();
   }
 }
 
-void Team::barrier() {
+void Team::barrier(bool within_job) {
   const uint32_t generation = generation_.load(std::memory_order_relaxed);
   if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) {
     arrived_.store(0, std::memory_order_relaxed);
@@ -110,11 +112,13 @@ void Team::barrier() {
     if (generation_.load(std::memory_order_acquire) != generation) return;
     pause();
   }
+  const int64_t begin = ticks();
   std::unique_lock<std::mutex> hold(lock_);
   sleepers_.fetch_add(1, std::memory_order_seq_cst);
   wake_.wait(hold, [&] { return generation_.load(std::memory_order_seq_cst) != generation; });
   sleepers_.fetch_sub(1, std::memory_order_relaxed);
   hold.unlock();
+  if (within_job) slept_ticks_.fetch_add(ticks() - begin, std::memory_order_relaxed);
   const uint32_t woken = generation + 1;
   if (claim_core(woken)) return;
   leave_core([&](int core) { return claims_[static_cast<size_t>(core)].load(std::memory_order_relaxed) == woken; });

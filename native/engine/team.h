@@ -23,13 +23,15 @@ class Team {
   Team& operator=(const Team&) = delete;
 
   int size() const { return size_; }
-  int active() const { return active_; }  // threads of the running job
+  // Threads of the jobs from here on: all, or the caller's only.
+  void use_all(bool all) { active_ = all ? size_ : 1; }
+  int active() const { return active_; }
 
-  // Runs job(thread) on every thread, thread 0 being the caller's, or with `alone` on that one only; returns when all
-  // are done. `job` must not throw.
+  // Runs job(thread) on every active thread, thread 0 being the caller's; returns when all are done. `job` must not
+  // throw.
   template <typename Job>
-  void run(Job& job, bool alone = false) {
-    active_ = alone ? 1 : size_;
+  void run(Job& job) {
+    slept_ticks_.store(0, std::memory_order_relaxed);
     if (active_ == 1) return job(0);
     job_ = [](void* context, int thread) { (*static_cast<Job*>(context))(thread); };
     context_ = &job;
@@ -37,6 +39,8 @@ class Team {
     job(0);
     barrier();
   }
+  // Ticks that the last job's threads slept while others worked, of all threads together; short waits are none.
+  int64_t slept_ticks() const { return slept_ticks_.load(std::memory_order_relaxed); }
 
   // Inside a job, called by every thread: runs body(begin, end) over chunks of [0, count), each on whichever thread is
   // free, then meets the others. Results must not depend on the chunks.
@@ -59,14 +63,14 @@ class Team {
  private:
   enum class Start { wait, go, off };
 
-  void barrier();
+  void barrier(bool within_job = true);
   bool claim_core(uint32_t generation);
   void signal(Start state);
   void start(int thread);
   void work(int thread);
 
   const int size_;
-  int active_ = 1;
+  int active_;
   void (*job_)(void*, int) = nullptr;
   void* context_ = nullptr;
   bool stop_ = false;
@@ -75,6 +79,7 @@ class Team {
   alignas(64) std::atomic<int> arrived_{0};
   alignas(64) std::atomic<uint32_t> generation_{0};
   std::atomic<int> sleepers_{0};
+  std::atomic<int64_t> slept_ticks_{0};
   std::vector<std::atomic<uint32_t>> claims_;  // by core: the generation in which a thread last woke there
   std::mutex lock_;
   std::condition_variable wake_;

@@ -35,15 +35,17 @@
 
 namespace tinylm::testing {
 
-// --- How many threads a lone row gets ------------------------------------------------------------------------------
-// Takes `steps` steps, each of which lasts one(step) or all(step); returns how many of them went to all threads.
+// --- How many threads a step gets ------------------------------------------------------------------------------
+// Takes `steps` steps, each of which lasts one(step) or all(step), in which all threads together work that share of the
+// time; returns how many of them went to all threads.
 template <typename One, typename All>
-int64_t pace_steps(engine::Pace& pace, int64_t steps, One one, All all) {
+int64_t pace_steps(engine::Pace& pace, int64_t steps, One one, All all, int64_t worked_percent = 0) {
   int64_t with_all = 0;
   for (int64_t step = 0; step < steps; ++step) {
     const bool every = pace.all_threads();
     with_all += every;
-    pace.record(every ? all(step) : one(step));
+    const int64_t ticks = every ? all(step) : one(step);
+    pace.record(ticks, every ? ticks * worked_percent / 100 : ticks);
   }
   return with_all;
 }
@@ -61,6 +63,11 @@ inline void test_pace() {
   CHECK(pace_steps(pace, 2000, takes(150), takes(100)) >= 1950);
   // So small a gain changes nothing; the other steps are trials.
   CHECK(pace_steps(pace, 4000, takes(97), takes(100)) >= 2400);
+  // Threads that work most of the time are never called off for a trial, and resting ones are.
+  engine::Pace several;
+  CHECK(pace_steps(several, 2000, takes(150), takes(100), 180) == 2000);
+  CHECK(pace_steps(several, 2000, takes(150), takes(200), 120) <= 100);
+  CHECK(pace_steps(several, 2000, takes(150), takes(100), 180) >= 1700);
 }
 
 // --- Where the threads of a team run -------------------------------------------------------------------------------
