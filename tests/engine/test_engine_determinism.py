@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,26 @@ def test_text_does_not_depend_on_company(precision: str, parts: dict[str, Any], 
         assert _texts(path, order, **setup) == expected, setup
     for isa in available_isas():
         assert _texts(path, shuffled, isa=isa, replicas=1, max_batch=7, threads_per_replica=4) == expected, isa
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no thread to a core")
+@pytest.mark.parametrize("slots", [4, 24])  # threads share channels, and rows
+def test_text_does_not_depend_on_threads_that_rest(slots: int, build_model: Any) -> None:
+    """Two threads that have one core between them: now and then one of them does a step alone."""
+    path = build_model("int8", context_length=320, vocab_size=200, d_model=128, tied_embeddings=False)
+    options = SEEDED.model_copy(update={"max_new_tokens": 300, "ignore_eos": True})
+    requests = [Request([3 + i, 7], options, 0, i) for i in range(slots)]
+    texts = []
+    cores = os.sched_getaffinity(0)
+    for threads in (1, 2):
+        os.sched_setaffinity(0, {min(cores)})
+        try:
+            with load_engine(path, replicas=1, threads_per_replica=threads, max_batch=slots) as engine:
+                texts.append([completion.token_ids for completion in engine.generate(requests)])
+        finally:
+            os.sched_setaffinity(0, cores)
+    assert len({token for text in texts[0] for token in text}) > 100, "dull texts prove nothing"
+    assert texts[0] == texts[1]
 
 
 @pytest.mark.parametrize("parts", [{}, TABLES])
