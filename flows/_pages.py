@@ -9,7 +9,7 @@ from typing import Any
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
 from tinylm.pipeline import RunResult
-from tinylm.stories import JobSummary
+from tinylm.stories.job import JobSummary
 
 __all__ = ["show_job", "show_run", "show_sweep", "show_trials"]
 

@@ -17,21 +17,19 @@ from flows._prefect import UiProgress, begin_run, open_store
 from tinylm.artifacts import find_model
 from tinylm.config import GenerateOptions, Slots, Threads, parse
 from tinylm.errors import ConfigError, DataError
-from tinylm.stories import (
-    GenerateJob,
-    JobPlan,
-    JobSummary,
-    RunFigures,
+from tinylm.stories.generate import (
     finish_job,
     generate_file,
     job_engine,
-    job_lock,
     job_summary,
     missing_shards,
     plan_ranges,
     run_range,
     start_job,
 )
+from tinylm.stories.job import GenerateJob, JobSummary
+from tinylm.stories.plan import JobPlan, job_lock
+from tinylm.stories.runner import RunFigures
 
 __all__ = ["stories"]
 

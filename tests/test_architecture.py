@@ -128,6 +128,12 @@ def test_importing_tinylm_and_its_command_is_light() -> None:
     assert not loaded & {"torch", "prefect", "pyarrow", "numpy", "pydantic", "transformers", "datasets"}
 
 
+def test_telling_one_story_is_light() -> None:
+    code = "import sys, tinylm.engine, tinylm.stories.telling, tinylm.stories.chat; print(*sys.modules)"
+    loaded = set(run_python(code).split())
+    assert not loaded & {"torch", "prefect", "pyarrow", "numpy", "jinja2", "fsspec"}
+
+
 @pytest.mark.parametrize("name", tinylm.__all__)
 def test_public_names_exist(name: str) -> None:
     assert getattr(tinylm, name) is not None

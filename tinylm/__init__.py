@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from tinylm.config import GenerateOptions
     from tinylm.engine import Engine, load_engine
     from tinylm.errors import TinyLMError
-    from tinylm.stories import GenerateJob, generate_file, generate_story
+    from tinylm.stories.generate import generate_file
+    from tinylm.stories.job import GenerateJob
+    from tinylm.stories.telling import generate_story
 
 __version__ = "0.1.0"
 
@@ -27,11 +29,11 @@ __all__ = [
 # Loaded at first use: `import tinylm` stays quick, and imports neither torch nor the engine.
 _HOMES = {
     "Engine": "tinylm.engine",
-    "GenerateJob": "tinylm.stories",
+    "GenerateJob": "tinylm.stories.job",
     "GenerateOptions": "tinylm.config",
     "TinyLMError": "tinylm.errors",
-    "generate_file": "tinylm.stories",
-    "generate_story": "tinylm.stories",
+    "generate_file": "tinylm.stories.generate",
+    "generate_story": "tinylm.stories.telling",
     "load_engine": "tinylm.engine",
 }
 

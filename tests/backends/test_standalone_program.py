@@ -17,7 +17,8 @@ from tinylm.interop.imports import import_model
 from tinylm.modelfile import TokenizerKind, random_weights
 from tinylm.progress import NullProgress
 from tinylm.quantize import write_model
-from tinylm.stories import GenerateJob, generate_file
+from tinylm.stories.generate import generate_file
+from tinylm.stories.job import GenerateJob
 from tinylm.tokenizer import TokenizerConfig, load_tokenizer, train_tokenizer
 
 NATIVE = Path(__file__).resolve().parents[2] / "native"

@@ -19,7 +19,8 @@ import tinylm.engine
 from tinylm.cli.options import ENGINE, JOB, SAMPLING
 from tinylm.config import GenerateOptions
 from tinylm.engine import Engine
-from tinylm.stories import GenerateJob, JobSummary, generate_story
+from tinylm.stories.job import GenerateJob, JobSummary
+from tinylm.stories.telling import generate_story
 
 
 def test_story_and_its_json(model: Path) -> None:
@@ -121,7 +122,7 @@ def test_generate_passes_every_flag_on(model: Path, monkeypatch: pytest.MonkeyPa
         seen.append(job)
         return JobSummary(output=job.output, model_digest="", shards=0)
 
-    monkeypatch.setattr("tinylm.stories.generate_file", generate_file)
+    monkeypatch.setattr("tinylm.stories.generate.generate_file", generate_file)
     values = {
         "samples": 3,
         "input_format": "csv",

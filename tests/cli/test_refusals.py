@@ -12,7 +12,7 @@ from tinylm.cli.options import ENGINE
 from tinylm.config import parse
 from tinylm.errors import ConfigError, EngineError
 from tinylm.pipeline import base_changes, load_profile
-from tinylm.stories import GenerateJob
+from tinylm.stories.job import GenerateJob
 
 
 def test_a_folder_is_no_model_file() -> None:

@@ -39,7 +39,7 @@ from tinylm.errors import ConfigError, DataError
 from tinylm.pipeline import RunResult, load_profile, run_pipeline
 from tinylm.progress import NullProgress
 from tinylm.runs import api, hold_run, mark_dead_runs
-from tinylm.stories import JobSummary
+from tinylm.stories.job import JobSummary
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY = str(Path(__file__).with_name("toy.toml"))

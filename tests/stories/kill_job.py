@@ -47,7 +47,8 @@ def run_job(prompts: str, output: str, model: str) -> None:
     from fake_engine import FakeEngine
 
     from tinylm.config import GenerateOptions
-    from tinylm.stories import GenerateJob, generate_file
+    from tinylm.stories.generate import generate_file
+    from tinylm.stories.job import GenerateJob
 
     options = GenerateOptions(max_new_tokens=24)
     job = GenerateJob(prompts=(prompts,), output=output, model=model, shard_rows=SHARD_ROWS, options=options)

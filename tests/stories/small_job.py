@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tinylm.stories import GenerateJob
+from tinylm.stories.job import GenerateJob
 
 
 def job_for(folder: Path, output: str = "shards", rows: int = 230, **settings: Any) -> GenerateJob:

@@ -15,7 +15,8 @@ import pytest
 from fake_engine import FakeEngine
 
 from tinylm.errors import DataError
-from tinylm.stories import GenerateJob, JobSummary, generate_file
+from tinylm.stories.generate import generate_file
+from tinylm.stories.job import GenerateJob, JobSummary
 
 GOOD = b'{"prompt": "A good row"}'
 DEEP = b'{"prompt": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"

@@ -16,7 +16,8 @@ from kill_job import digests
 
 from flows.stories import spread
 from tinylm.config import GenerateOptions
-from tinylm.stories import GenerateJob, generate_file
+from tinylm.stories.generate import generate_file
+from tinylm.stories.job import GenerateJob
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # the clusters' own warnings are not ours
 ROWS = 400

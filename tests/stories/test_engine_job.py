@@ -12,7 +12,9 @@ from kill_job import digests, kill_and_compare
 
 from tinylm.config import GenerateOptions
 from tinylm.engine import Completion, load_engine
-from tinylm.stories import GenerateJob, generate_file, generate_story
+from tinylm.stories.generate import generate_file
+from tinylm.stories.job import GenerateJob
+from tinylm.stories.telling import generate_story
 
 OPTIONS = GenerateOptions(max_new_tokens=24, temperature=1.0)
 

@@ -15,7 +15,8 @@ from small_job import job_for
 
 from tinylm.config import GenerateOptions
 from tinylm.errors import ConfigError
-from tinylm.stories import GenerateJob, generate_file
+from tinylm.stories.generate import generate_file
+from tinylm.stories.job import GenerateJob
 from tinylm.stories.storage import LocalFolder
 
 

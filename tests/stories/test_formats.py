@@ -21,7 +21,8 @@ from pydantic import ValidationError
 
 from tinylm.config import parse
 from tinylm.errors import ConfigError, FormatError
-from tinylm.stories import GenerateJob, generate_file
+from tinylm.stories.generate import generate_file
+from tinylm.stories.job import GenerateJob
 from tinylm.stories.lines import LongLine, bounded_lines, count_lines
 from tinylm.stories.plan import single_format
 from tinylm.stories.rows import row_seed

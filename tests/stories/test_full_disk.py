@@ -14,7 +14,8 @@ from fake_engine import FakeEngine
 from kill_job import digests
 
 from tinylm.errors import StageError
-from tinylm.stories import GenerateJob, generate_file
+from tinylm.stories.generate import generate_file
+from tinylm.stories.job import GenerateJob
 
 ROWS = 2000
 

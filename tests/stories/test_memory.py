@@ -14,7 +14,7 @@ import sys
 sys.path[:0] = [{root!r}, {here!r}]
 from fake_engine import FakeEngine, FakeInfo
 from tinylm.bench.activity import peak_rss_bytes
-from tinylm.stories import GenerateJob, generate_file
+from tinylm import GenerateJob, generate_file
 job = GenerateJob(prompts=(sys.argv[1],), output=sys.argv[2], shard_rows=500)
 generate_file(job, engine=FakeEngine(info=FakeInfo(2, 64)))
 print(peak_rss_bytes() // 1000)

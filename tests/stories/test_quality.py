@@ -10,7 +10,10 @@ import pytest
 from fake_engine import FakeEngine
 
 from tinylm.errors import DataError
-from tinylm.stories import GenerateJob, TrainingText, generate_file, job_quality, measure_quality, write_stories_page
+from tinylm.stories.generate import generate_file
+from tinylm.stories.job import GenerateJob
+from tinylm.stories.page import job_quality, write_stories_page
+from tinylm.stories.quality import TrainingText, measure_quality
 
 
 def test_figures_by_hand() -> None:

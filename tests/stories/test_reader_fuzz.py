@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tinylm.stories import GenerateJob
+from tinylm.stories.job import GenerateJob
 from tinylm.stories.readers import count_records, read_records
 from tinylm.stories.rows import RowParser
 

@@ -22,7 +22,8 @@ from small_job import job_for
 from tinylm.config import GenerateOptions
 from tinylm.engine import Completion
 from tinylm.errors import ConfigError, DataError, StageError
-from tinylm.stories import finish_job, generate_file, job_lock, missing_shards, run_range, start_job
+from tinylm.stories.generate import finish_job, generate_file, missing_shards, run_range, start_job
+from tinylm.stories.plan import job_lock
 
 OUTPUTS = ["shards", "stories.parquet", "stories.jsonl", "stories.csv", "stories.txt"]
 

@@ -11,7 +11,8 @@ from fake_engine import FakeInfo
 
 from tinylm.config import GenerateOptions
 from tinylm.errors import ConfigError
-from tinylm.stories import Chat, generate_story
+from tinylm.stories.chat import Chat
+from tinylm.stories.telling import generate_story
 
 
 class Teller:

@@ -26,7 +26,11 @@ from tinylm.config import Config, GenerateOptions
 from tinylm.engine import Engine, load_engine
 from tinylm.errors import DataError, StageError, TinyLMError, UserError
 from tinylm.progress import ProgressReporter
-from tinylm.stories import PRESETS, GenerateJob, RunFigures, finish_job, job_lock, plan_ranges, run_range, start_job
+from tinylm.stories.generate import finish_job, plan_ranges, run_range, start_job
+from tinylm.stories.job import GenerateJob
+from tinylm.stories.plan import job_lock
+from tinylm.stories.presets import PRESETS
+from tinylm.stories.runner import RunFigures
 
 __all__ = ["BulkCell", "BulkFigures", "measure_cell", "run_bulk"]
 

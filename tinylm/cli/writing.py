@@ -14,7 +14,7 @@ from tinylm.errors import ConfigError, DataError, StageError
 
 if TYPE_CHECKING:
     from tinylm.config import GenerateOptions
-    from tinylm.stories import JobSummary
+    from tinylm.stories.job import JobSummary
 
 __all__ = ["add_to"]
 
@@ -40,7 +40,7 @@ def story(
 ) -> None:
     """Write one story to the terminal, word by word, beginning with PROMPT."""
     from tinylm.engine import load_engine
-    from tinylm.stories import stream_story
+    from tinylm.stories.telling import stream_story
 
     out = Output(json_output)
     if prompt is not None and theme is not None:
@@ -70,7 +70,7 @@ def chat(
 ) -> None:
     """Write stories in a conversation: openings, /theme, /again, /more, /set, /history, /export."""
     from tinylm.engine import load_engine
-    from tinylm.stories import Chat
+    from tinylm.stories.chat import Chat
 
     out = Output(as_json=False)
     with load_engine(find_model(model, artifacts), **_single_stream(engine)) as loaded:
@@ -156,7 +156,8 @@ def _model_at(model: str | None, precision: Precision | None, artifacts: Path) -
 def _run_job(fields: dict[str, Any], out: Output) -> JobSummary:
     from tinylm.config import parse
     from tinylm.progress import terminal_progress
-    from tinylm.stories import GenerateJob, generate_file
+    from tinylm.stories.generate import generate_file
+    from tinylm.stories.job import GenerateJob
 
     summary = generate_file(parse(GenerateJob, fields, "generate"), terminal_progress())
     stories = summary.answers - summary.finish_reasons.get("invalid_input", 0)
@@ -173,7 +174,8 @@ def _run_job(fields: dict[str, Any], out: Output) -> JobSummary:
 def _write_page(output: Path, page: Path, training: list[str]) -> None:
     from tinylm.corpus import CorpusConfig
     from tinylm.corpus.sources import read_documents
-    from tinylm.stories import TrainingText, write_stories_page
+    from tinylm.stories.page import write_stories_page
+    from tinylm.stories.quality import TrainingText
 
     known = None
     if training:
