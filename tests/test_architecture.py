@@ -132,6 +132,7 @@ def test_telling_one_story_is_light() -> None:
     code = "import sys, tinylm.engine, tinylm.stories.telling, tinylm.stories.chat; print(*sys.modules)"
     loaded = set(run_python(code).split())
     assert not loaded & {"torch", "prefect", "pyarrow", "numpy", "jinja2", "fsspec"}
+    assert "torch" not in run_python("import sys, tinylm.interop.inspect; print(*sys.modules)").split()
 
 
 @pytest.mark.parametrize("name", tinylm.__all__)

@@ -6,10 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save_file
-
-from tinylm.backends.torch_backend import to_tensor
 from tinylm.backends.transformers_layouts import layout_for, to_theirs
 from tinylm.backends.transformers_settings import settings_for
 from tinylm.config import ModelConfig
@@ -18,9 +14,9 @@ from tinylm.interop.tokenizer_json import check_writable, sentencepiece_json, wi
 from tinylm.outputs import safetensors_output
 from tinylm.tokenizer import Tokenizer, load_tokenizer
 
-__all__ = ["DTYPES", "check_hf", "is_hf_export", "write_hf"]
+__all__ = ["check_hf", "is_hf_export", "write_hf"]
 
-DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+_DTYPES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 _FILES = {
     "README.md", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer.model",
     "tokenizer_config.json",
@@ -79,15 +75,20 @@ def is_hf_export(folder: Path) -> bool:
 
 def write_hf(checkpoint: Checkpoint, folder: Path, dtype: str) -> None:
     """Write the folder's files into `folder`, which exists."""
+    import torch  # slow to load, and those who only ask what can be exported need none of it
+    from safetensors.torch import save_file
+
+    from tinylm.backends.torch_backend import to_tensor
+
     config = checkpoint.config
     layout = layout_for(config)
     tokenizer = load_tokenizer(checkpoint.tokenizer).with_specials(checkpoint.bos_id, checkpoint.eos_id)
     settings = settings_for(config, checkpoint.bos_id, checkpoint.eos_id)
-    settings["dtype"] = str(DTYPES[dtype]).removeprefix("torch.")
+    settings["dtype"] = _DTYPES[dtype]
     tensors = to_theirs(layout, config, checkpoint.weights)
     path = folder / "model.safetensors"
     with safetensors_output(path):
-        theirs = {name: to_tensor(rows).to(DTYPES[dtype]) for name, rows in tensors.items()}
+        theirs = {name: to_tensor(rows).to(getattr(torch, _DTYPES[dtype])) for name, rows in tensors.items()}
         save_file(theirs, path, metadata={"format": "pt"})
     _write_json(folder / "config.json", settings)
     ends = {"bos_token_id": checkpoint.bos_id, "eos_token_id": checkpoint.eos_id, "pad_token_id": checkpoint.eos_id}

@@ -44,20 +44,23 @@ class FileReport:
 
     def lines(self) -> list[str]:
         """Return the report for a terminal."""
-        shape = ", ".join(f"{name} {value}" for name, value in self.config.items())
         rows = [
             f"{self.path}: {self.format}",
             f"architecture  {self.architecture}",
-            f"shape         {shape}",
+            f"shape         {_in_words(self.config)}",
             f"parameters    {self.parameters:,} in {len(self.tensors)} tensors, stored as {self.stored_as}",
             f"size          {self.total_bytes:,} bytes",
             *(f"  {part:<13} {size:>12,} bytes" for part, size in self.bytes_by_part.items()),
             f"tokenizer     {self.tokenizer}",
-            *(f"  {key.removeprefix('general.'):<12} {value}" for key, value in self.provenance.items()),
+            *(f"  {key.removeprefix('general.'):<12} {_in_words(value)}" for key, value in self.provenance.items()),
         ]
         for target, reason in self.exports.items():
             rows.append(f"export {target:<8}{'yes' if not reason else 'no: ' + reason}")
         return rows
+
+
+def _in_words(value: object) -> str:
+    return ", ".join(f"{name} {each}" for name, each in value.items()) if isinstance(value, Mapping) else str(value)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors import SafetensorError, safe_open
 
 from tinylm.errors import DataError, FormatError
@@ -20,7 +19,7 @@ __all__ = ["SafetensorsFolder", "read_json"]
 # Far above any model's; as Python objects a file of brackets takes twenty times its size.
 _MAX_JSON_BYTES = 2_000_000
 _MAX_HEADER_BYTES = 2_000_000
-_FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_FLOATS = {"torch.float32", "torch.float16", "torch.bfloat16", "torch.float64"}
 
 
 class SafetensorsFolder:
@@ -82,7 +81,7 @@ class SafetensorsFolder:
             tensor = self._readers[name]()
         except (SafetensorError, OSError, ValueError) as error:
             raise FormatError(f"tensor {name}: cannot be read ({error})") from None
-        if tensor.dtype not in _FLOATS:
+        if str(tensor.dtype) not in _FLOATS:
             raise DataError(f"tensor {name} has type {tensor.dtype}; only float weights can be imported")
         return np.ascontiguousarray(tensor.float().numpy())
 
