@@ -170,4 +170,24 @@ class Forward {
   int64_t last_tick_ = 0;
 };
 
+// Calls body(row) for the rows that this thread is to prepare.
+template <typename Body>
+void Forward::over_rows(int thread, Body&& body) {
+  if (divided()) {
+    for (int64_t r = part_of(thread).begin; r < part_of(thread).end; ++r) body(r);
+  } else {
+    over(static_cast<int64_t>(plan_->rows.size()), body);
+  }
+}
+
+// Calls body(i) for 0..count: all of them, of this thread's own part, or shared with the other threads.
+template <typename Body>
+void Forward::over(int64_t count, Body&& body) {
+  const auto run = [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) body(i);
+  };
+  if (divided()) run(0, count);
+  else team_.each(count, 1, run);
+}
+
 }  // namespace tinylm::engine
