@@ -95,6 +95,8 @@ def test_the_same_wish_is_the_same_recipe_however_fast_the_machine_seems(
     monkeypatch.setattr(plan, "measure_speed", lambda *_: 0.5e11)
     assert fitted(Store(tmp_path), {"train.minutes": 8}) == first
     assert fitted(Store(tmp_path), {"train.minutes": 7}).train.shape.n_layers < first.train.shape.n_layers
+    monkeypatch.setattr("tinylm.bench.machine.machine_key", lambda: "another machine")
+    assert fitted(Store(tmp_path), {"train.minutes": 8}).train.shape.n_layers < first.train.shape.n_layers
 
 
 def test_tables_grow_with_the_vocabulary() -> None:

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
-from platform import node
 from typing import TYPE_CHECKING, Any, get_args
 
 from tinylm.artifacts import MODEL_FILE, ArtifactRef, Store
@@ -40,9 +39,11 @@ def recipe(
 ) -> ArtifactRef:
     """Return shape, vocabulary, batch and schedule for `config.minutes`, the text and this machine: recipe.json.
 
-    The machine is measured once: what is asked for again is the same recipe, so that a stopped training goes on.
+    The machine is measured once: what is asked for again on one like it, as in the next container of an image, is the
+    same recipe, so that a stopped training goes on.
     Args: tables: give the shape lookup tables.
     """
+    from tinylm.bench.machine import machine_key
     from tinylm.train.plan import machine_speed
     from tinylm.train.recipe import recommend
 
@@ -61,7 +62,7 @@ def recipe(
         precision=config.precision,
         threads=config.threads,
     )
-    return store.build("recipe", VERSION["recipe"], asked, {"corpus": corpus}, make, content={"machine": node()})
+    return store.build("recipe", VERSION["recipe"], asked, {"corpus": corpus}, make, content={"machine": machine_key()})
 
 
 def train(
