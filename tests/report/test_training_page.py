@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from html import unescape
+from pathlib import Path
 
 import pytest
 
@@ -66,3 +67,16 @@ def test_curves_end_where_the_headline_says(page: str) -> None:
 def test_every_figure_of_the_score_card_has_its_words() -> None:
     assert [label for label, _, _, meaning in card_rows(SUMMARY) if not meaning] == []
     assert len(card_rows(SUMMARY)) == len(CARD["model"])
+
+
+@pytest.mark.parametrize("n_steps", [1, 2, 39, 40, 41, 80, 119, 507])
+def test_the_last_point_of_a_long_curve_has_its_value(n_steps: int, tmp_path: Path) -> None:
+    steps = range(1, n_steps + 1)
+    rows = [{"step": s, "loss_nats": 8.0, "lr_scale": 0.5, "tokens_per_s": 9e3} for s in steps]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    render_training(tmp_path, tmp_path / "training.html")
+    page = (tmp_path / "training.html").read_text(encoding="utf-8")
+    for words in ("training loss 8.000", "50\u00a0%", "9,000")[: 3 if n_steps > 1 else 1]:
+        told = list(dict.fromkeys(re.findall(rf'data-tip="step ([\d,]+): {words}"', page)))  # charts come in two widths
+        assert (told[0], told[-1]) == ("1", str(n_steps)), words
+        assert len(told) == min(n_steps, 40)

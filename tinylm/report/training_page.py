@@ -136,8 +136,10 @@ def _smooth(values: Sequence[float], reach: int = 4) -> list[float]:
 
 
 def _thin(items: Sequence[Any], most: int) -> list[Any]:
-    step = max(1, len(items) // most)
-    return [*items[::step]]
+    """Return up to `most` items, evenly spread, always with the last: how the run ended is what is looked for."""
+    if len(items) <= most:
+        return [*items]
+    return [items[i * (len(items) - 1) // (most - 1)] for i in range(most)]
 
 
 def _numbers(steps: Rows, judged: Rows, summary: dict[str, Any]) -> list[tuple[str, str, str]]:
