@@ -211,3 +211,10 @@ def test_signals_end_in_order(model: Path, number: int, code: int) -> None:
     assert process.returncode == code, told
     assert "the same command goes on" in told
     assert "Traceback" not in told
+
+
+def test_a_command_under_nohup_outlives_its_terminal() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    refused("up")
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL

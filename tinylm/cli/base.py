@@ -71,7 +71,8 @@ class CommandGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command that `ctx` names."""
         for number in STOPS[1:]:  # Python itself turns the first into KeyboardInterrupt
-            signal.signal(number, _terminate)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` has it for the end of the terminal
+                signal.signal(number, _terminate)
         try:
             return super().invoke(ctx)
         except TinyLMError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -140,7 +141,7 @@ def up(
     """Bring up what deployments need: Prefect server, process pool, worker, the deployments; Ctrl-C ends all."""
     from tinylm.up import supervise
 
-    supervise(Path.cwd(), port, os.environ, print)
+    supervise(Path.cwd(), port, os.environ, partial(print, flush=True))  # a log file too says READY when it is
 
 
 def _tell(out: Output, ref: ArtifactRef) -> None:
