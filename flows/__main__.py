@@ -10,6 +10,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -18,7 +19,8 @@ from flows import ROOT
 from tinylm.cli.base import CommandGroup
 from tinylm.errors import TinyLMError
 from tinylm.prefect_processes import PrefectProcesses, api_url, free_port, running_folder
-from tinylm.runs import is_serving, mark_dead_runs
+from tinylm.runs import free_slots, is_any_alive, is_serving, mark_dead_runs
+from tinylm.up import EXCLUSIVE_TAG
 
 app = typer.Typer(cls=CommandGroup, add_completion=False, pretty_exceptions_enable=False)
 Words = list[str] | None
@@ -110,14 +112,21 @@ def prefect_server() -> Iterator[Callable[[], None]]:
     def wait() -> None:
         processes.wait_for_server()
         with contextlib.suppress(TinyLMError):  # only the book-keeping about former runs
-            for name in mark_dead_runs(processes.url, running_folder(os.environ), no_worker=False):
-                logging.getLogger("tinylm.flows").warning("run %s was killed; marked as Crashed", name)
+            close_books(processes.url, running_folder(os.environ))
 
     processes.start_server(port)
     try:
         yield wait
     finally:
         processes.stop()
+
+
+def close_books(url: str, running: Path) -> None:
+    """Mark runs that were killed, and free the slot of one; it is another's where a run on another server lives."""
+    for name in mark_dead_runs(url, running, no_worker=False):
+        logging.getLogger("tinylm.flows").warning("run %s was killed; marked as Crashed", name)
+    if not is_any_alive(running):
+        free_slots(url, EXCLUSIVE_TAG)
 
 
 if __name__ == "__main__":

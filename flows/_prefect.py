@@ -144,9 +144,9 @@ def tell_of_waiting() -> None:
     url = PREFECT_API_URL.value()
     if not url:  # Prefect's server is a part of this process: nobody else runs on it
         return
-    with contextlib.suppress(TinyLMError):  # a server of a flow's own has no such limit
-        limit = api(url, f"/concurrency_limits/tag/{EXCLUSIVE_TAG}")
-        if len(limit["active_slots"]) >= limit["concurrency_limit"]:
+    with contextlib.suppress(TinyLMError):  # where `tinylm up` never ran, there is no such limit
+        limit = api(url, f"/v2/concurrency_limits/tag:{EXCLUSIVE_TAG}")
+        if limit["active_slots"] >= limit["limit"]:
             _log.info("waits for the machine: another run trains or measures on it")
 
 

@@ -13,17 +13,28 @@ import os
 import time
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
 from tinylm.errors import StageError
 
-__all__ = ["LOST", "api", "failed_runs", "hold_run", "is_serving", "mark_dead_runs"]
+__all__ = [
+    "GOES_ON",
+    "api",
+    "failed_runs",
+    "free_slots",
+    "hold_run",
+    "is_any_alive",
+    "is_serving",
+    "mark_dead_runs",
+]
 
 OPEN_STATES = ("RUNNING", "CANCELLING")
 ENDED_STATES = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 SETTLED = datetime.timedelta(minutes=1)  # a task reports its own end late, through a queue of events (chosen)
-LOST = "its process ended without a word; the same parameters go on from what the store has"
+GOES_ON = "the same parameters go on from what the store has"
+LOST = f"its process ended without a word; {GOES_ON}"
 TIMEOUT_S = 10.0
 BUSY_S = 15.0  # how long a server may answer 503: it does while another process writes to its database
 PAGE = 200  # the most that the server's filter calls return at once
@@ -47,7 +58,7 @@ def api(url: str, path: str, body: Any = None, method: str | None = None) -> Any
             if error.code != 503 or time.monotonic() > patience_s:
                 raise StageError(f"Prefect server refused {path}: {error.code} {detail}") from None
             time.sleep(0.25)
-        except OSError as error:
+        except (OSError, HTTPException) as error:
             raise StageError(f"Prefect server at {url} does not answer: {error}") from None
 
 
@@ -56,7 +67,7 @@ def is_serving(url: str) -> bool:
     try:
         with urllib.request.urlopen(f"{url}/health", timeout=1.0) as answer:
             return bool(answer.read().strip() == b"true")
-    except OSError:
+    except (OSError, HTTPException):  # nobody, or a program that speaks something else
         return False
 
 
@@ -66,6 +77,11 @@ def hold_run(folder: Path, run_id: str) -> int:
     descriptor = os.open(folder / run_id, os.O_RDWR | os.O_CREAT, 0o644)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     return descriptor
+
+
+def is_any_alive(folder: Path) -> bool:
+    """Return whether some run holds its lock."""
+    return folder.is_dir() and not all(_is_dead(path, unseen=True) for path in folder.iterdir())
 
 
 def mark_dead_runs(url: str, folder: Path, *, no_worker: bool, message: str = LOST) -> list[str]:
@@ -99,9 +115,19 @@ def failed_runs(url: str, since: datetime.datetime) -> dict[str, str]:
     return {run["id"]: f"run {run['name']} {_how_it_ended(run['state'])}" for run in reversed(found)}
 
 
+def free_slots(url: str, tag: str) -> None:
+    """Set all slots of the limit on `tag` free: what a former server counted as taken, nobody gives back.
+
+    Slots are counted in the database but leased in the server's memory, and Prefect's own reset (3.8) ends the leases
+    alone: each task that then asks waits for ever.
+    """
+    api(url, f"/v2/concurrency_limits/tag:{tag}", {"active_slots": 0}, method="PATCH")
+
+
 def _how_it_ended(state: dict[str, Any]) -> str:
-    reason = str(state["message"]).removeprefix("Flow run encountered an exception: ")
-    return f"{state['type'].lower()}: {reason}"
+    reason = str(state["message"]).removeprefix("Flow run encountered an exception: ").rstrip(".")
+    hint = f"; {GOES_ON}" if state["type"] == "CRASHED" and GOES_ON not in reason else ""
+    return f"{state['type'].lower()}: {reason}{hint}"
 
 
 def _crash_tasks(url: str, flow_runs: dict[str, Any], message: str) -> None:

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from tinylm.errors import ConfigError, StageError, TinyLMError
 from tinylm.prefect_processes import HOST, PrefectProcesses, api_url, prefect_environment
-from tinylm.runs import api, failed_runs, is_serving, mark_dead_runs
+from tinylm.runs import GOES_ON, api, failed_runs, free_slots, is_serving, mark_dead_runs
 
-__all__ = ["EXCLUSIVE_TAG", "supervise"]
+__all__ = ["EXCLUSIVE_TAG", "FORMER_AUTOMATION", "prepare_server", "supervise"]
 
 POOL = "local"
 PROJECT_PORT = 4200  # where prefect.toml looks
@@ -28,8 +28,10 @@ WORKER = ("worker", "start", "--pool", POOL, "--name", "tinylm")
 EXCLUSIVE_TAG = "cpu-exclusive"  # of tasks that want the machine to themselves: training and measuring
 DEPLOY_LIMIT_S = 120.0
 WORKER_LIMIT_S = 60.0
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CHECK_S = 10.0
 WORKER_RESTARTS = 3
+FORMER_AUTOMATION = "crash runs whose heartbeat stopped"  # earlier versions made it
 
 Say = Callable[[str], None]
 
@@ -51,6 +53,7 @@ def supervise(root: Path, port: int, environment: Mapping[str, str], say: Say) -
             _start(parts, port, say)
             _keep_up(parts, say)
         except KeyboardInterrupt as stop:
+            say("stopping runs, worker and server")
             stop.args = ("stopped",)
             raise
         finally:
@@ -59,9 +62,11 @@ def supervise(root: Path, port: int, environment: Mapping[str, str], say: Say) -
 
 def _stop(parts: PrefectProcesses, say: Say) -> None:
     """End all parts; runs that this ends are told to the server while it is still there."""
+    for number in STOPS:  # one more Ctrl-C would leave them untold; each part gets seconds, not more
+        signal.signal(number, signal.SIG_IGN)
     parts.stop("deployments", "worker")
     with contextlib.suppress(TinyLMError):  # a server that never started has no runs
-        why = "`tinylm up` was stopped; the same parameters go on from what the store has"
+        why = f"`tinylm up` was stopped; {GOES_ON}"
         for name in mark_dead_runs(parts.url, parts.running, no_worker=True, message=why):
             say(f"run {name} was stopped with its worker; marked as Crashed")
     parts.stop()
@@ -75,7 +80,7 @@ def _start(parts: PrefectProcesses, port: int, say: Say) -> None:
     parts.wait_for_server()
     _make_pool(parts.url)
     parts.go("deployments")
-    _prepare_server(parts, say)
+    prepare_server(parts.url, parts.running, say)
     parts.finish("deployments", DEPLOY_LIMIT_S)
     # Not before: the polls of a worker write, SQLite then turns a deployment's request away, and Prefect tries it
     # again after 2 s or more (2026-11: six deployments took 3 to 5 s without the worker, 4 to 12 s beside it).
@@ -95,14 +100,15 @@ def _make_pool(url: str) -> None:
         api(url, "/work_pools/", {"name": POOL, "type": "process"})
 
 
-def _prepare_server(parts: PrefectProcesses, say: Say) -> None:
-    """Make the limit if it is new, and close the books on runs that were killed."""
-    url = parts.url
-    for name in mark_dead_runs(url, parts.running, no_worker=True):
+def prepare_server(url: str, running: Path, say: Say) -> None:
+    """Close the books on what a former server left: runs that were killed, their slot, and a former automation."""
+    for name in mark_dead_runs(url, running, no_worker=True):
         say(f"run {name} was left open by a killed process; marked as Crashed")
     api(url, "/concurrency_limits/", {"tag": EXCLUSIVE_TAG, "concurrency_limit": 1})
-    # Slots are leased in the server's memory: what a former server counted as taken, nobody gives back.
-    api(url, f"/concurrency_limits/tag/{EXCLUSIVE_TAG}/reset", {})
+    free_slots(url, EXCLUSIVE_TAG)
+    # It would crash the runs of a machine that slept; the locks tell dead runs better.
+    for found in api(url, "/automations/filter", {"automations": {"name": {"any_": [FORMER_AUTOMATION]}}}):
+        api(url, f"/automations/{found['id']}", method="DELETE")
 
 
 def _worker_is_online(url: str) -> bool:

@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
@@ -29,6 +29,7 @@ from prefect.states import Crashed, Failed, Running
 from prefect.testing.utilities import prefect_test_harness
 
 from flows import _pages
+from flows.__main__ import close_books
 from flows._prefect import EXCLUSIVE_TAG, tell_of_waiting
 from flows.pipeline import pipeline, train_task
 from flows.sweep import sweep
@@ -38,8 +39,9 @@ from tinylm.artifacts import Store
 from tinylm.errors import ConfigError, DataError
 from tinylm.pipeline import RunResult, load_profile, run_pipeline
 from tinylm.progress import NullProgress
-from tinylm.runs import api, hold_run, mark_dead_runs
+from tinylm.runs import GOES_ON, api, hold_run, mark_dead_runs
 from tinylm.stories.job import JobSummary
+from tinylm.up import FORMER_AUTOMATION, prepare_server
 
 ROOT = Path(__file__).resolve().parents[2]
 TOY = str(Path(__file__).with_name("toy.toml"))
@@ -219,6 +221,39 @@ def test_runs_of_dead_processes_are_marked_as_crashed(server: str, tmp_path: Pat
     os.close(held)
 
 
+@pytest.fixture
+def taken_slot(server: str) -> Iterator[Callable[[], int]]:
+    """The exclusive slot, counted as taken by a server that is no more; gives the count."""
+    api(server, "/concurrency_limits/", {"tag": EXCLUSIVE_TAG, "concurrency_limit": 1})
+    api(server, "/v2/concurrency_limits/increment", {"names": [f"tag:{EXCLUSIVE_TAG}"], "slots": 1})
+    yield lambda: int(api(server, f"/v2/concurrency_limits/tag:{EXCLUSIVE_TAG}")["active_slots"])
+    api(server, f"/concurrency_limits/tag/{EXCLUSIVE_TAG}", method="DELETE")
+
+
+def test_what_a_killed_server_left_is_put_in_order(server: str, tmp_path: Path, taken_slot: Callable[[], int]) -> None:
+    trigger = {"type": "event", "posture": "Reactive", "expect": ["never"], "threshold": 1, "within": 0}
+    for name in (FORMER_AUTOMATION, f"{FORMER_AUTOMATION}!"):
+        api(server, "/automations/", {"name": name, "trigger": trigger, "actions": [{"type": "do-nothing"}]})
+    left = running_flow("left")
+    said = list[str]()
+    prepare_server(server, tmp_path, said.append)
+    assert "run left was left open by a killed process; marked as Crashed" in said
+    assert state_of(left.id) == "Crashed"
+    assert [found["name"] for found in api(server, "/automations/filter", {})] == [f"{FORMER_AUTOMATION}!"]
+    assert taken_slot() == 0
+
+
+def test_a_run_of_its_own_frees_a_slot_that_none_alive_can_hold(
+    server: str, tmp_path: Path, taken_slot: Callable[[], int]
+) -> None:
+    other = hold_run(tmp_path, "a run on a server of its own")
+    close_books(server, tmp_path)
+    assert taken_slot() == 1
+    os.close(other)
+    close_books(server, tmp_path / "never made")
+    assert taken_slot() == 0
+
+
 def test_no_task_of_a_crashed_run_stays_running(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = running_flow("killed")
     with get_client(sync_client=True) as client:
@@ -245,7 +280,7 @@ def test_failed_runs_are_told_with_their_reason(server: str) -> None:
         client.set_flow_run_state(killed.id, Crashed(message="its process is gone"), force=True)
     assert list(runs.failed_runs(server, before).items()) == [
         (str(run.id), "run hasty failed: DataError: no train text is left"),
-        (str(killed.id), "run killed crashed: its process is gone"),
+        (str(killed.id), f"run killed crashed: its process is gone; {GOES_ON}"),
     ]
     assert runs.failed_runs(server, datetime.now(UTC)) == {}
 
@@ -256,9 +291,9 @@ def test_prefect_yaml_names_flows_and_parameters_that_exist() -> None:
     for deployment in deployments:
         path, _, name = deployment["entrypoint"].partition(":")
         module = __import__(path.removesuffix(".py").replace("/", "."), fromlist=[name])
-        flow = getattr(module, name)
-        names.add(f"{flow.name}/{deployment['name']}")
-        assert set(deployment.get("parameters", {})) <= set(flow.parameters.properties)
+        named = getattr(module, name)
+        names.add(f"{named.name}/{deployment['name']}")
+        assert set(deployment.get("parameters", {})) <= set(named.parameters.properties)
         if "profile" in deployment.get("parameters", {}) and deployment["name"] != "my-text":
             load_profile(deployment["parameters"]["profile"])
     pipelines = {"pipeline/quickstart", "pipeline/tinystories", "pipeline/my-text", "pipeline/tune"}
