@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.settings import PREFECT_API_URL
 
 from tinylm.pipeline import RunResult
+from tinylm.report_server import address_of
 from tinylm.stories.job import JobSummary
 
 __all__ = ["show_job", "show_run", "show_sweep", "show_trials"]
@@ -88,4 +90,9 @@ def _table(key: str, figures: Mapping[str, str | None]) -> None:
 
 
 def _link(page: Path) -> None:
-    create_link_artifact(page.absolute().as_uri(), link_text=str(page), key="report", description="HTML report")
+    """Link a report where it is served; its file is named too, for the day when it is not."""
+    path, address = str(page.absolute()), address_of(page, PREFECT_API_URL.value())
+    if address:
+        create_link_artifact(address, link_text=path, key="report", description="HTML report")
+    else:
+        create_markdown_artifact(f"A file to open in a browser: `{path}`", key="report", description="HTML report")

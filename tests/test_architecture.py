@@ -32,6 +32,7 @@ LAYERS = [
         "outputs",
         "prefect_processes",
         "progress",
+        "report_server",
         "runs",
         "weights",
     },

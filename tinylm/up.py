@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tinylm.errors import ConfigError, StageError, TinyLMError
 from tinylm.prefect_processes import HOST, PrefectProcesses, api_url, prefect_environment
+from tinylm.report_server import serve_reports
 from tinylm.runs import GOES_ON, api, failed_runs, free_slots, is_serving, mark_dead_runs
 
 __all__ = ["EXCLUSIVE_TAG", "FORMER_AUTOMATION", "prepare_server", "supervise"]
@@ -49,15 +50,16 @@ def supervise(root: Path, port: int, environment: Mapping[str, str], say: Say) -
     with _only_one(Path(local["PREFECT_HOME"])):
         _check_port(port)
         parts = PrefectProcesses(root, local)
-        try:
-            _start(parts, port, say)
-            _keep_up(parts, say)
-        except KeyboardInterrupt as stop:
-            say("stopping runs, worker and server")
-            stop.args = ("stopped",)
-            raise
-        finally:
-            _stop(parts, say)
+        with serve_reports(root / local.get("TINYLM_REPORTS", "reports"), port) as reports:
+            try:
+                _start(parts, port, reports, say)
+                _keep_up(parts, say)
+            except KeyboardInterrupt as stop:
+                say("stopping runs, worker and server")
+                stop.args = ("stopped",)
+                raise
+            finally:
+                _stop(parts, say)
 
 
 def _stop(parts: PrefectProcesses, say: Say) -> None:
@@ -72,7 +74,7 @@ def _stop(parts: PrefectProcesses, say: Say) -> None:
     parts.stop()
 
 
-def _start(parts: PrefectProcesses, port: int, say: Say) -> None:
+def _start(parts: PrefectProcesses, port: int, reports: str | None, say: Say) -> None:
     started_s = time.monotonic()
     parts.start_server(port)
     parts.load("deployments", "deploy", "--all")
@@ -88,6 +90,7 @@ def _start(parts: PrefectProcesses, port: int, say: Say) -> None:
     parts.wait("worker", lambda: _worker_is_online(parts.url), WORKER_LIMIT_S)
     names = sorted(deployment["name"] for deployment in api(parts.url, "/deployments/filter", {}))
     say(f"server       http://{HOST}:{port}   (logs in {parts.logs})")
+    say(f"reports      {reports or f'not served, port {port + 1} is taken: open their files'}")
     say(f"deployments  {', '.join(names)}")
     address = "" if port == PROJECT_PORT else f"PREFECT_API_URL={parts.url} "
     say(f"next         {address}prefect deployment run 'pipeline/quickstart' --watch   (from this folder)")

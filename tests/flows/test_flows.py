@@ -7,13 +7,16 @@ import logging
 import os
 import re
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import pytest
 import yaml
+from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
@@ -39,6 +42,7 @@ from tinylm.artifacts import Store
 from tinylm.errors import ConfigError, DataError
 from tinylm.pipeline import RunResult, load_profile, run_pipeline
 from tinylm.progress import NullProgress
+from tinylm.report_server import serve_reports
 from tinylm.runs import GOES_ON, api, hold_run, mark_dead_runs
 from tinylm.stories.job import JobSummary
 from tinylm.up import FORMER_AUTOMATION, prepare_server
@@ -188,7 +192,7 @@ def test_a_page_shows_words_and_no_empty_rows(
 ) -> None:
     tables: dict[str, list[dict[str, str]]] = {}
     monkeypatch.setattr(_pages, "create_table_artifact", lambda rows, key: tables.update({key: rows}))
-    monkeypatch.setattr(_pages, "create_link_artifact", lambda *_, **__: None)
+    monkeypatch.setattr(_pages, "create_markdown_artifact", lambda *_, **__: None)
     caplog.set_level(logging.INFO, "tinylm")
     _pages.show_job(JobSummary(rows=1200, answers=1200, output="out", model_digest="d", shards=1, seconds_s=0.679134))
     _pages.show_sweep(HEADLINE, tmp_path / "report.html")
@@ -198,6 +202,22 @@ def test_a_page_shows_words_and_no_empty_rows(
     assert tables["sweep"][0] == {"what": "verdict", "value": "not judged: the machine was busy"}
     assert "1200 rows, 1200 answers, bad rows: none; output out" in caplog.text
     assert "not judged: the machine was busy; best 1,234 tokens/s with 2 replicas" in caplog.text
+
+
+def test_a_run_links_its_report_only_where_a_browser_can_follow(first: RunResult, server: str, folders: Path) -> None:
+    @flow
+    def shown() -> str:
+        _pages.show_sweep(HEADLINE, first.report)
+        wanted = {"artifacts": {"key": {"any_": ["report"]}}, "sort": "CREATED_DESC", "limit": 1}
+        return str(api(server, "/artifacts/filter", wanted)[0]["data"])
+
+    assert shown() == f"A file to open in a browser: `{first.report}`"
+    with serve_reports(folders / "reports", int(urlsplit(server).port or 0)) as address:
+        link = re.fullmatch(r"\[(.*)\]\((http.*)\)", shown())
+        assert link is not None
+        assert link.groups() == (str(first.report), f"{address}/{first.report.parent.name}/report.html")
+        with urllib.request.urlopen(link[2]) as answer:
+            assert answer.read() == first.report.read_bytes()
 
 
 def running_flow(name: str) -> FlowRun:

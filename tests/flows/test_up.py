@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -103,6 +104,8 @@ def project(tmp_path: Path) -> Path:
     """A folder that `tinylm up` takes for a project."""
     (tmp_path / "prefect.yaml").write_text(DEPLOYMENTS)
     (tmp_path / "toy.py").write_text(FLOW)
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports" / "index.html").write_text("all reports")
     return tmp_path
 
 
@@ -117,6 +120,10 @@ def up(project: Path) -> Iterator[Up]:
 
 def test_runs_that_fail_are_told_and_runs_that_it_ends_are_marked(up: Up, project: Path) -> None:
     up.wait_for("READY")
+    reports = f"http://127.0.0.1:{up.port + 1}"
+    assert f"reports      {reports}" in up.said
+    with urllib.request.urlopen(reports) as answer:
+        assert answer.read() == b"all reports"
     run_id = up.start_run("rest")
     up.start_run("fail")
     up.wait_for("run fail failed: DataError: no train text is left")
