@@ -24,6 +24,7 @@ LAYERS = [
     {"stories", "bench", "report", "train", "interop", "native_build"},
     {"engine", "backends", "model", "lookups", "quantize", "corpus", "tokenizer", "scoring", "presets"},
     {
+        "arguments",
         "completion",
         "machine",
         "modelfile",

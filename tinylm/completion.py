@@ -1,4 +1,4 @@
-"""What goes into the engine and what comes out of it, and the small steps between text and token ids.
+"""What goes into the engine and what comes out of it, one after another.
 
 Must not know the extension: tinylm.engine is the only module that does, and re-exports the public names.
 """
@@ -6,7 +6,6 @@ Must not know the extension: tinylm.engine is the only module that does, and re-
 from __future__ import annotations
 
 import itertools
-import operator
 import time
 from array import array
 from collections import deque
@@ -14,8 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, TypeVar
 
+from tinylm.arguments import expect
 from tinylm.config import GenerateOptions, ModelConfig
-from tinylm.errors import DataError, EngineError
+from tinylm.errors import DataError
 
 if TYPE_CHECKING:  # imported where scores are made: a program that only writes saves 13 MB and 0.1 s
     import numpy as np
@@ -47,15 +47,9 @@ class Request:
     tag: object = None
     log_probs: bool = False
 
-    def checked_sample(self) -> int:
-        """Return `sample`; DataError if it is no integer of 0..2**64 - 1."""
-        try:
-            sample = operator.index(self.sample)
-        except TypeError:
-            sample = -1
-        if 0 <= sample < 1 << 64:
-            return sample
-        raise DataError(f"sample: found {_shown(self.sample)}; expected an integer of 0..2**64 - 1")
+    def __post_init__(self) -> None:
+        """Raise ConfigError for options of another kind, such as a dictionary."""
+        expect("options", self.options, GenerateOptions, "GenerateOptions(...)")
 
 
 @dataclass(frozen=True)
@@ -125,47 +119,6 @@ class EngineStats:
     head_ns: int
     sampling_ns: int
     rest_ns: int
-
-
-def _shown(value: object) -> str:
-    is_huge = isinstance(value, int) and value.bit_length() > 128  # of the largest, Python makes no text
-    return f"{value.bit_length()} bits" if is_huge else repr(value)  # type: ignore[attr-defined]
-
-
-def check_setup(**settings: int | None) -> None:
-    """Raise EngineError for a setting that is no integer of 64 bits; of those, the engine says itself what it takes."""
-    for name, value in settings.items():
-        try:
-            fits = value is None or operator.index(value).bit_length() < 64
-        except TypeError:
-            fits = False
-        if not fits:
-            raise EngineError(f"engine: {name} is {_shown(value)}, expected an integer of at most four digits")
-
-
-def token_array(tokens: Sequence[int]) -> array[int]:
-    """Return the ids as int64 (T); DataError if they are no flat list of integers."""
-    try:
-        return array("q", iter(tokens))
-    except (OverflowError, ValueError, TypeError):
-        raise DataError("prompt: expected text or a flat list of token ids") from None
-
-
-def id_list(prompt: Sequence[int]) -> list[int]:
-    """Return the items of a prompt that is no text; DataError if it has none, such as a number."""
-    try:
-        return list(prompt)
-    except TypeError:
-        found = type(prompt).__name__
-        raise DataError(f"prompt: found {found}; expected text or a flat list of token ids") from None
-
-
-def byte_ids(text: str) -> list[int]:
-    """Return the UTF-8 bytes of `text`; DataError at a lone surrogate."""
-    try:
-        return list(text.encode())
-    except UnicodeEncodeError as error:
-        raise DataError(f"text: lone surrogate at character {error.start}; expected valid Unicode") from None
 
 
 class _Queue(Generic[Out]):

@@ -9,8 +9,6 @@ from __future__ import annotations
 import codecs
 import itertools
 import json
-import math
-import os
 import threading
 from array import array
 from collections import deque
@@ -20,6 +18,8 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from tinylm import arguments
+from tinylm.arguments import token_array
 from tinylm.completion import (
     Completion,
     EngineInfo,
@@ -28,17 +28,13 @@ from tinylm.completion import (
     Prompt,
     Request,
     Score,
-    byte_ids,
-    check_setup,
     finished_scores,
-    id_list,
     refusal_of,
     run_ahead,
-    token_array,
 )
 from tinylm.config import GenerateOptions, ModelConfig
-from tinylm.errors import ConfigError, DataError, EngineError, FormatError
-from tinylm.machine import allowed_cpus, physical_cores
+from tinylm.errors import DataError, EngineError, FormatError
+from tinylm.machine import allowed_cpus, available_isas, physical_cores
 from tinylm.machine import native as _native
 from tinylm.tokenizer import Tokenizer, load_tokenizer
 
@@ -66,7 +62,7 @@ _WAIT_S = 0.1  # longest wait in C++ at once, so that Ctrl-C is noticed
 _CACHED_WEIGHTS_BYTES, _WEIGHTS_PER_SLOT_BYTES = 8_000_000, 1_250_000
 _FEWEST_SLOTS, _MOST_SLOTS = 6, 32  # of each thread
 _MOST_SLOTS_OF_A_REPLICA = 1024  # a bound on address space, whatever the number of threads (chosen)
-_BYTE_VOCABULARY = 256
+_BYTES = [bytes([byte]) for byte in range(256)]  # the tokens of a model without a tokenizer
 _LOAD_THREADS = 8  # packing is bound by memory, which fewer threads than this keep busy (chosen)
 
 
@@ -89,11 +85,14 @@ def load_engine(
              isa: instruction set, one of `available_isas()`, or "auto" for the fastest.
     Raises:  DataError if the file cannot be read, FormatError if it is damaged, EngineError for an impossible setup.
     """
-    check_setup(replicas=replicas, threads_per_replica=threads_per_replica, max_batch=max_batch)
-    threads = threads_per_replica if threads_per_replica is not None else 1
+    replicas = arguments.setup_number("replicas", replicas)
+    threads = arguments.setup_number("threads_per_replica", threads_per_replica)
+    max_batch = arguments.setup_number("max_batch", max_batch)
+    name, isa = arguments.file_name(path), arguments.isa_name(isa, available_isas())
+    threads = 1 if threads is None else threads
     count = replicas if replicas is not None else max(1, physical_cores() // max(threads, 1))
     with _translated(path):
-        model = _native.load_model(os.fspath(path), isa=isa, threads=min(allowed_cpus(), _LOAD_THREADS))
+        model = _native.load_model(name, isa=isa, threads=min(allowed_cpus(), _LOAD_THREADS))
         slots = max_batch if max_batch is not None else _default_slots(model.weights_bytes, threads)
         native = _native.Engine(model, replicas=count, threads_per_replica=threads, max_batch=slots)
     return Engine(model, native, count, threads, slots)
@@ -110,6 +109,7 @@ class Engine:
 
     def __init__(self, model: _native.Model, native: _native.Engine, replicas: int, threads: int, slots: int) -> None:
         self._model, self._native = model, native
+        self._is_bytes = model.tokenizer_kind == "bytes"
         self._has_text = False
         self._lock = threading.Lock()  # of the next two
         self._tags: dict[int, object] = {}
@@ -160,15 +160,15 @@ class Engine:
 
         Raises: EngineError if it carries none (random weights); such a model reads text as bytes.
         """
-        if self._model.tokenizer_kind == "bytes":
+        if self._is_bytes:
             raise EngineError("this model has no tokenizer: token ids below 256 are bytes, the others have no text")
         return load_tokenizer(self._model.tokenizer).with_specials(self._model.bos_id, self._model.eos_id)
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Return the token ids that `prompt` starts a text with: BOS where the model wants it, then the prompt."""
         if not isinstance(prompt, str):
-            return id_list(prompt) or self._begin([])
-        ids = byte_ids(prompt) if self._model.tokenizer_kind == "bytes" else self.tokenizer.encode(prompt)
+            return arguments.id_list(prompt) or self._begin([])
+        ids = list(arguments.text_bytes(prompt)) if self._is_bytes else self.tokenizer.encode(prompt)
         return self._begin(ids) + ids
 
     def generate(
@@ -178,8 +178,9 @@ class Engine:
 
         Prompts are pulled lazily, a bounded number ahead. A `Request` brings its own options.
         """
-        usual = options or GenerateOptions()
-        requests = (item if isinstance(item, Request) else Request(item, usual) for item in prompts)
+        usual = GenerateOptions() if options is None else options
+        items = arguments.each("prompts", prompts)
+        requests = (item if isinstance(item, Request) else Request(item, usual) for item in items)
         return self._pipeline(
             requests,
             self._submit,
@@ -193,9 +194,9 @@ class Engine:
 
         Raises: DataError if the prompt cannot be continued.
         """
+        request = Request(prompt, GenerateOptions() if options is None else options, sample)
         with self._channel() as channel:
-            tokens = self._tokens(prompt)
-            self._submit_tokens(tokens, Request(prompt, options or GenerateOptions(), sample), channel, stream=True)
+            self._submit_tokens(self._tokens(prompt), request, channel, stream=True)
             decoder = codecs.getincrementaldecoder("utf-8")("replace")
             sent = 0
             while True:
@@ -216,10 +217,11 @@ class Engine:
         parts: deque[tuple[int, int]] = deque()  # bytes and windows of each text not yet yielded
 
         def windows() -> Iterator[list[int]]:
-            for text in texts:
+            for text in arguments.each("texts", texts):
+                size = len(arguments.text_bytes(text))
                 ids = [*self.encode(text), *([] if eos is None else [eos])]
                 starts = range(0, max(0, len(ids) - 1), window)
-                parts.append((len(text.encode()), len(starts)))
+                parts.append((size, len(starts)))
                 yield from (ids[at : at + window + 1] for at in starts)
 
         costs: list[npt.NDArray[np.float32]] = []
@@ -232,7 +234,7 @@ class Engine:
         """Return the log-probability of each token after the first, given all before it; float32 (T - 1)."""
         import numpy as np
 
-        window = self.info.context_length
+        tokens, window = token_array(tokens), self.info.context_length
         pieces = [tokens[at : at + window + 1] for at in range(0, max(0, len(tokens) - 1), window)]
         parts = list(self._pipeline(iter(pieces), self._submit_ids, _cost))
         return np.concatenate(parts) if parts else np.zeros(0, np.float32)
@@ -242,7 +244,7 @@ class Engine:
 
         Raises: DataError if the tokens do not fit the model.
         """
-        submit = partial(self._submit_ids, task="logits")
+        tokens, submit = token_array(tokens), partial(self._submit_ids, task="logits")
         (result,) = self._pipeline(iter([tokens]), submit, lambda result, _: result)
         if result.error:
             raise DataError(result.error)
@@ -250,6 +252,7 @@ class Engine:
 
     def submit(self, request: Request) -> int:
         """Queue one request and return its ticket at once; `collect` brings the completion."""
+        arguments.expect("request", request, Request, "Request(prompt)")
         try:
             tokens = self._tokens(request.prompt)
             with self._lock:  # held until the tag is stored: another thread may collect the text before
@@ -264,8 +267,7 @@ class Engine:
 
     def collect(self, timeout_s: float = 0.0) -> list[Completion]:
         """Return submitted requests that have finished, in that order; waits for the first at most `timeout_s`."""
-        if math.isnan(timeout_s):
-            raise ConfigError("timeout_s: found nan; expected seconds")
+        timeout_s = arguments.seconds("timeout_s", timeout_s)
         done = self._taken([])
         while not done:
             done = self._taken(self._results(0, min(timeout_s, _WAIT_S)))
@@ -277,7 +279,7 @@ class Engine:
     def cancel(self, ticket: int) -> None:
         """End a submitted request within one step; it completes as "cancelled"."""
         with _translated(None):
-            self._native.cancel(ticket if abs(ticket) < 1 << 63 else 0)  # nobody has 0, as nobody has what it replaces
+            self._native.cancel(arguments.ticket_number(ticket))
 
     def _taken(self, results: list[_native.Result]) -> list[Completion]:
         with self._lock:
@@ -296,8 +298,8 @@ class Engine:
         return self._submit_tokens(self._tokens(request.prompt), request, channel)
 
     def _submit_tokens(self, tokens: array[int], request: Request, channel: int, stream: bool = False) -> int:
-        options, sample = request.options, request.checked_sample()
-        trim = isinstance(request.prompt, str) and not request.prompt and self._model.tokenizer_kind != "bytes"
+        options, sample = request.options, arguments.sample_index(request.sample)
+        trim = isinstance(request.prompt, str) and not request.prompt and not self._is_bytes
         with _translated(None):
             self._give_text()
             return self._native.submit(
@@ -306,7 +308,7 @@ class Engine:
                 sample=sample,
                 stop=[text.encode(errors="surrogatepass") for text in options.stop if text],
                 stream=stream,
-                log_probs=request.log_probs,
+                log_probs=bool(request.log_probs),
                 trim_space=trim and getattr(self.tokenizer, "adds_prefix_space", False),
                 channel=channel,
             )
@@ -317,9 +319,7 @@ class Engine:
 
     def _give_text(self) -> None:
         if not self._has_text:
-            is_bytes = self._model.tokenizer_kind == "bytes"
-            table = [bytes([byte]) for byte in range(_BYTE_VOCABULARY)] if is_bytes else self.tokenizer.token_bytes()
-            self._native.set_token_bytes(table)
+            self._native.set_token_bytes(_BYTES if self._is_bytes else self.tokenizer.token_bytes())
             self._has_text = True
 
     def _pipeline(
