@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from safetensors import SafetensorError, TensorSpec, deserialize, serialize_file
 from tinylm.config import ModelConfig, Precision, parse
 from tinylm.errors import ConfigError, DataError, FormatError
 from tinylm.manifest import fsync
-from tinylm.outputs import cannot_write, check_output, safetensors_output
+from tinylm.outputs import check_output, safetensors_output, whole_file
 from tinylm.weights import is_matrix, random_weights, unpack_bf16, weight_shapes
 
 __all__ = [
@@ -130,25 +129,13 @@ def write_container(path: Path, header: ModelHeader, tensors: Mapping[str, Array
         )
         for name, value in everything.items()
     }
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _publish(path, specs, metadata)
-    except OSError as error:
-        raise cannot_write(path, error) from None
-    return metadata["sha256"]
-
-
-def _publish(path: Path, specs: dict[str, TensorSpec], metadata: dict[str, str]) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
+    with whole_file(path) as temporary:
         with safetensors_output(temporary):
             serialize_file(specs, temporary, metadata=metadata)
         _sort_metadata(temporary)
         fsync(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     fsync(path.parent)
+    return metadata["sha256"]
 
 
 def read_model(path: Path) -> ModelFile:

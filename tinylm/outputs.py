@@ -5,22 +5,24 @@ from __future__ import annotations
 import errno
 import os
 import re
+import secrets
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
 
 from tinylm.errors import DataError, StageError, TinyLMError
 
-__all__ = ["cannot_write", "check_output", "safetensors_output"]
+__all__ = ["cannot_write", "check_output", "new_folder", "safetensors_output", "whole_file"]
 
 # Refusals that another path mends; any other (a full or failing disk) is not the caller's input.
 _WRONG_PLACE = {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST,
     errno.ENAMETOOLONG, errno.ELOOP,
 }  # fmt: skip
+_MEND = "name an output in a folder that you may write to"
 
 
 def check_output(path: Path, *inputs: Path) -> None:
@@ -40,15 +42,49 @@ def check_output(path: Path, *inputs: Path) -> None:
             raise DataError(f"{path}: is the input {source} itself, which would be lost: name another output")
 
 
-def cannot_write(path: Path, error: OSError) -> TinyLMError:
+@contextmanager
+def new_folder(folder: Path) -> Iterator[None]:
+    """Make `folder`, and those above it, for the block; if that fails, those made go again where they are empty."""
+    made = [place for place in (folder, *folder.parents) if not os.path.lexists(place)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for place in made:
+            with suppress(OSError):  # another process has put something there
+                place.rmdir()
+        raise
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a name to write a file under, which then takes the place of `path`; a failure leaves nothing behind.
+
+    Raises: DataError if `path` cannot be such a file; StageError if the disk refuses.
+    """
+    check_output(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with new_folder(path.parent):
+            try:
+                yield temporary
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
+def cannot_write(path: Path, error: OSError, mend: str = _MEND) -> TinyLMError:
     """Return the error to raise where the system refused to write `path`.
 
+    Args:    mend: what to do where another path mends it.
     Returns: DataError where another path mends it; StageError for a full or failing disk, or a limit.
     """
     # NumPy tells a write that was cut short by its count of bytes alone, without the system's reason.
     reason = error.strerror or "only a part of it was taken"
     if error.errno in _WRONG_PLACE:
-        return DataError(f"{path}: cannot be written ({reason}): name an output in a folder that you may write to")
+        return DataError(f"{path}: cannot be written ({reason}): {mend}")
     if error.errno == errno.EFBIG:  # there may be any room on the disk
         return StageError(f"{path}: cannot be written ({reason}): raise the limit on the size of a file (ulimit -f)")
     return StageError(f"{path}: cannot be written ({reason}): free space, or name an output on another disk")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import pytest
 from exported_models import make_checkpoint, tiny
 
 from tinylm.errors import DataError, StageError
+from tinylm.interop import exports
+from tinylm.interop.checkpoint import Checkpoint
 from tinylm.interop.exports import export_checkpoint, export_model
 from tinylm.interop.imports import import_model, read_checkpoint
 
@@ -28,7 +31,7 @@ def test_a_failed_export_leaves_nothing(
         export_checkpoint(
             make_checkpoint(tiny("llama-8m"), sentencepiece_model), "llama2c", tmp_path / "out" / "model.bin"
         )
-    assert list((tmp_path / "out").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("target", ["gguf", "llama2c", "onnx"])
@@ -147,3 +150,76 @@ def test_an_import_does_not_replace_what_it_reads(sentencepiece_model: bytes, tm
     assert snapshot(tmp_path) == before
     for _ in range(2):  # an earlier import in that folder is not read
         import_model(folder, folder / "tiny.safetensors")
+
+
+STOPS = {
+    "full disk": OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+    "Ctrl-C": KeyboardInterrupt(),
+    "lack of memory": MemoryError(),
+}
+
+
+@pytest.mark.parametrize("stop", STOPS)
+@pytest.mark.parametrize("target", ["hf", "gguf", "llama2c", "onnx"])
+def test_a_stopped_export_leaves_no_file_and_no_new_folder(
+    target: str, stop: str, sentencepiece_model: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stop comes when all is written and nothing yet moved to its place."""
+
+    def stopping(checkpoint: Checkpoint, place: Path, dtype: str) -> None:
+        written(checkpoint, place, dtype)
+        raise STOPS[stop]
+
+    pytest.importorskip(target if target in ("gguf", "onnx") else "numpy", reason="the file is built with this package")
+    written = exports.TARGETS[target].write
+    monkeypatch.setitem(exports.TARGETS, target, replace(exports.TARGETS[target], write=stopping))
+    (tmp_path / "mine").mkdir()
+    with pytest.raises((StageError, KeyboardInterrupt, MemoryError)):
+        export_checkpoint(
+            make_checkpoint(tiny("llama-8m"), sentencepiece_model), target, tmp_path / "mine" / "new" / "er" / "out"
+        )
+    assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
+
+
+def test_an_export_that_the_system_refuses_leaves_nothing(
+    sentencepiece_model: bytes, tmp_path: Path, largest_file: Any
+) -> None:
+    """Of a folder the first file may fit and the next not."""
+    checkpoint = make_checkpoint(tiny("llama-8m"), sentencepiece_model)
+    for limit in (1_000, 200_000):
+        with largest_file(limit), pytest.raises(StageError, match=r"hf: cannot be written \(File too large\)"):
+            export_checkpoint(checkpoint, "hf", tmp_path / "new" / "hf")
+        with largest_file(limit), pytest.raises(StageError, match=r"x: cannot be written \(File too large\)"):
+            checkpoint.save(tmp_path / "new" / "x", "f32")
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["file/new/hf", "/proc/new/hf", "n" * 300])
+def test_an_export_to_where_no_folder_can_be_is_bad_input(
+    place: str, sentencepiece_model: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    checkpoint = make_checkpoint(tiny("llama-8m"), sentencepiece_model)
+    for target in ("hf", "llama2c"):
+        with pytest.raises(DataError, match=r"cannot be written .* name an output in a folder"):
+            export_checkpoint(checkpoint, target, tmp_path / place)
+    with pytest.raises(DataError, match=r"cannot be written .* name an output in a folder"):
+        checkpoint.save(tmp_path / place, "int8")
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+def test_a_new_folder_appears_whole(
+    sentencepiece_model: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program that watches for the folder, or a kill between two moves, never finds half a model."""
+    seen: list[set[str]] = []
+    move = Path.replace
+
+    def watched(source: Path, place: Path) -> Path:
+        moved = move(source, place)
+        seen.append({path.name for path in (tmp_path / "hf").iterdir()})
+        return moved
+
+    monkeypatch.setattr(Path, "replace", watched)
+    made = export_checkpoint(make_checkpoint(tiny("llama-8m"), sentencepiece_model), "hf", tmp_path / "hf")
+    assert seen[0] == set(made.files)

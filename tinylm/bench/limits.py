@@ -11,6 +11,7 @@ import numpy as np
 
 from tinylm.bench.machine import machine_facts, machine_key
 from tinylm.config import Config
+from tinylm.outputs import whole_file
 
 __all__ = ["MachineLimits", "measure_limits", "store_limits", "stored_limits"]
 
@@ -75,10 +76,8 @@ def measure_limits(measure_macs: MeasureMacs, measure_read: MeasureRead) -> Mach
 
 def store_limits(folder: Path, limits: MachineLimits) -> None:
     """Keep `limits` in `folder` under the machine's name, for `stored_limits`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = _path(folder).with_suffix(".tmp")
-    temporary.write_text(limits.model_dump_json(indent=1) + "\n")
-    temporary.replace(_path(folder))
+    with whole_file(_path(folder)) as temporary:
+        temporary.write_text(limits.model_dump_json(indent=1) + "\n")
 
 
 def stored_limits(folder: Path) -> MachineLimits | None:

@@ -17,7 +17,7 @@ from tinylm.interop.hf_export import check_hf, is_hf_export, write_hf
 from tinylm.interop.llama2c_export import check_llama2c, write_llama2c
 from tinylm.interop.onnx_export import check_onnx, write_onnx
 from tinylm.modelfile import read_model
-from tinylm.outputs import cannot_write, check_output
+from tinylm.outputs import cannot_write, check_output, new_folder
 from tinylm.presets import PRESETS
 from tinylm.tokenizer import Tokenizer, load_tokenizer
 
@@ -134,24 +134,29 @@ def export_checkpoint(
 
 def _check_place(target: str, out: Path, *inputs: Path) -> None:
     """Raise DataError if the export must not be written to `out`: that would destroy what is there."""
-    if not TARGETS[target].is_folder:
-        if out.is_dir():
-            raise DataError(f"{out}: is a folder; {target} writes a file, name one")
-        if out.name == TARGETS[target].beside:
-            raise DataError(f"{out}: is what {target} calls the tokenizer's file; name the model's otherwise")
-        check_output(out, *inputs)
-    elif out.exists():
-        _check_folder(target, out)
+    try:
+        if TARGETS[target].is_folder:
+            _check_folder(target, out)
+        else:
+            _check_file(target, out, *inputs)
+    except OSError as error:
+        raise cannot_write(out, error) from None
+
+
+def _check_file(target: str, out: Path, *inputs: Path) -> None:
+    if out.is_dir():
+        raise DataError(f"{out}: is a folder; {target} writes a file, name one")
+    if out.name == TARGETS[target].beside:
+        raise DataError(f"{out}: is what {target} calls the tokenizer's file; name the model's otherwise")
+    check_output(out, *inputs)
 
 
 def _check_folder(target: str, out: Path) -> None:
+    if not out.exists():
+        return
     if not out.is_dir():
         raise DataError(f"{out}: is a file; {target} writes a folder, name another output")
-    try:
-        ours = not any(out.iterdir()) or is_hf_export(out)
-    except OSError as error:
-        raise cannot_write(out, error) from None
-    if not ours:
+    if any(out.iterdir()) and not is_hf_export(out):
         raise DataError(
             f"{out}: holds files that no {target} export wrote; expected a new or empty folder, or an earlier export: "
             "name another folder or empty this one"
@@ -168,18 +173,23 @@ def _check_beside(made: Path, place: Path) -> None:
 
 
 def _publish(out: Path, kind: Target, write: Callable[[Path], None], inputs: list[Path]) -> list[Path]:
-    """Write in a temporary folder beside `out`, then move every file to its place."""
+    """Write in a temporary folder beside `out`; that takes the place of a new folder, else each file takes its own."""
     folder = out if kind.is_folder else out.parent
-    folder.mkdir(parents=True, exist_ok=True)
     temporary = out.parent / f".{out.name}.{secrets.token_hex(4)}.tmp"
-    temporary.mkdir()
-    try:
-        write(temporary if kind.is_folder else temporary / out.name)
-        files = sorted(temporary.iterdir())
-        for path in files:
-            check_output(folder / path.name, *inputs)
-            if path.name == kind.beside:
-                _check_beside(path, folder / path.name)
-        return [path.replace(folder / path.name) for path in files]
-    finally:
-        shutil.rmtree(temporary)
+    with new_folder(out.parent):
+        try:
+            temporary.mkdir()
+            write(temporary if kind.is_folder else temporary / out.name)
+            files = sorted(temporary.iterdir())
+            for path in files:
+                check_output(folder / path.name, *inputs)
+                if path.name == kind.beside:
+                    _check_beside(path, folder / path.name)
+            if not folder.exists():
+                temporary.replace(folder)
+            else:
+                for path in files:
+                    path.replace(folder / path.name)
+            return [folder / path.name for path in files]
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)

@@ -11,6 +11,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from tinylm.outputs import whole_file
 from tinylm.report import words
 
 __all__ = ["write_page"]
@@ -41,7 +42,5 @@ def _environment() -> Environment:
 def write_page(out_html: Path, template: str, **values: Any) -> None:
     """Write `template` filled with `values` to `out_html`, whole or not at all."""
     text = _environment().get_template(template).render(**values)
-    out_html.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out_html.with_name(out_html.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(out_html)
+    with whole_file(out_html) as temporary:
+        temporary.write_text(text, encoding="utf-8")

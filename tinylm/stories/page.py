@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tinylm.errors import DataError
+from tinylm.outputs import whole_file
 from tinylm.stories.quality import COPY_WORDS, Quality, TrainingText, measure_quality
 from tinylm.stories.shards import JOB_KEY
 
@@ -65,8 +66,8 @@ def write_stories_page(
         bad=[row for row in measured if row["finish_reason"] == "invalid_input"][:MAX_SHOWN],
         human=list(human)[:6],
     )  # fmt: skip
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(html, encoding="utf-8")
+    with whole_file(page) as temporary:
+        temporary.write_text(html, encoding="utf-8")
     return quality
 
 
