@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import pytest
 from pydantic import ValidationError
 
 from tinylm.bench import bulk, worker
+from tinylm.bench.peers import family
 from tinylm.bench.peers import run as peers
 
 
@@ -71,6 +75,72 @@ def test_what_a_killed_process_started_ends(child: str, tmp_path: Path) -> None:
     (tmp_path / "converter").write_text(CONVERTER)
     (tmp_path / "converter").chmod(0o755)
     orphan_of(STARTS[child].format(folder=str(tmp_path)), child).wait(timeout=10)
+
+
+FAMILY = """#!/bin/sh
+sleep 300 & echo $! >> pids
+(setsid sleep 300 & echo $! >> pids)
+trap '' TERM INT HUP
+sh -c 'sleep 300 & echo $! >> pids; echo $$ >> pids; touch ready; wait' &
+{ending}
+"""
+
+
+@pytest.fixture
+def start_family(tmp_path: Path) -> Iterator[Callable[[str], None]]:
+    """Return what writes a converter with children, one of them in a session of its own, and grandchildren."""
+
+    def write(ending: str) -> None:
+        (tmp_path / "converter").write_text(FAMILY.format(ending=ending))
+        (tmp_path / "converter").chmod(0o755)
+
+    yield write
+    for pid in (tmp_path / "pids").read_text().split():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if happened():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not happen in 10 s")
+
+
+def is_gone(folder: Path) -> bool:
+    pids = (folder / "pids").read_text().split()
+    assert len(pids) == 4
+    return not any(psutil.pid_exists(int(pid)) for pid in pids)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_what_a_converter_started_ends_with_a_killed_run(
+    how: signal.Signals, start_family: Callable[[str], None], tmp_path: Path
+) -> None:
+    start_family("wait")
+    code = STARTS["converter"].format(folder=str(tmp_path))
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as parent:
+        wait_until((tmp_path / "ready").exists)
+        parent.send_signal(how)
+    wait_until(lambda: is_gone(tmp_path))
+
+
+@pytest.mark.parametrize("ending", ["exit 3", "kill -9 $$"])
+def test_what_a_converter_started_ends_with_it(
+    ending: str, start_family: Callable[[str], None], tmp_path: Path
+) -> None:
+    start_family(f"while ! test -e ready; do sleep 0.01; done; {ending}")
+    done = family.run_family([str(tmp_path / "converter")], tmp_path, 60)
+    assert done.returncode == {"exit 3": 3, "kill -9 $$": 128 + 9}[ending]
+    assert is_gone(tmp_path)
+
+
+def test_what_a_slow_converter_started_ends_with_its_time(start_family: Callable[[str], None], tmp_path: Path) -> None:
+    start_family("wait")
+    with pytest.raises(subprocess.TimeoutExpired):
+        family.run_family([str(tmp_path / "converter")], tmp_path, 2)
+    assert is_gone(tmp_path)
 
 
 @pytest.mark.parametrize("module", [bulk, worker])

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from tinylm.bench.peers.family import run_family
 from tinylm.config import Precision
 
 __all__ = ["ENGINES", "Engine", "convert"]
@@ -119,7 +118,7 @@ def convert(engine: Engine, folder: Path, peers_bin: Path) -> str | None:
     shutil.rmtree(partial, ignore_errors=True)
     arguments = [partial.name if part == engine.model else part for part in engine.command[1:]]
     try:
-        done = _run([str(program), *arguments], folder)
+        done = run_family([str(program), *arguments], folder, _CONVERSION_LIMIT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"conversion: {error}"
     if done.returncode == 0 and partial.exists():
@@ -127,15 +126,3 @@ def convert(engine: Engine, folder: Path, peers_bin: Path) -> str | None:
         return None
     lines = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()
     return f"conversion ended with code {done.returncode}: {lines[-1]}"
-
-
-def _run(command: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a converter, which the system ends with this process."""
-    return subprocess.run(
-        [sys.executable, str(_ADAPTERS / "harness.py"), str(os.getpid()), *command],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=_CONVERSION_LIMIT_S,
-        check=False,
-    )
