@@ -10,9 +10,12 @@ import datetime
 import fcntl
 import json
 import os
+import re
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -38,6 +41,7 @@ LOST = f"its process ended without a word; {GOES_ON}"
 TIMEOUT_S = 10.0
 BUSY_S = 15.0  # how long a server may answer 503: it does while another process writes to its database
 PAGE = 200  # the most that the server's filter calls return at once
+RUN_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def api(url: str, path: str, body: Any = None, method: str | None = None) -> Any:
@@ -74,9 +78,12 @@ def is_serving(url: str) -> bool:
 def hold_run(folder: Path, run_id: str) -> int:
     """Mark flow run `run_id` as alive until this process ends; return the descriptor that holds the lock."""
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / run_id, os.O_RDWR | os.O_CREAT, 0o644)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    return descriptor
+    while True:
+        descriptor = os.open(folder / run_id, os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if _is_at(folder / run_id, descriptor):
+            return descriptor
+        os.close(descriptor)  # `_forget` removed the file before it was ours: this lock nobody would see
 
 
 def is_any_alive(folder: Path) -> bool:
@@ -86,6 +93,8 @@ def is_any_alive(folder: Path) -> bool:
 
 def mark_dead_runs(url: str, folder: Path, *, no_worker: bool, message: str = LOST) -> list[str]:
     """Set the open flow runs whose process is gone to Crashed, with their tasks; return the runs' names.
+
+    The lock files of runs that ended go.
 
     Args: no_worker: none runs, so that every open run which nobody holds is dead, also one that never began.
               Beside a worker only those count that were held once: a run may be about to take its lock.
@@ -97,10 +106,10 @@ def mark_dead_runs(url: str, folder: Path, *, no_worker: bool, message: str = LO
     for run in dead:
         _crash(url, "flow_runs", run["id"], message)
         _crash_tasks(url, {"id": {"any_": [run["id"]]}}, message)
-        (folder / run["id"]).unlink(missing_ok=True)
     # The worker itself marks a run whose process it lost, but none of that run's tasks.
     settled = {"before_": (datetime.datetime.now(datetime.UTC) - SETTLED).isoformat()}
     _crash_tasks(url, {"state": {"type": {"any_": ENDED_STATES}}, "end_time": settled}, message)
+    _forget_ended(url, folder)
     return [str(run["name"]) for run in dead]
 
 
@@ -148,16 +157,55 @@ def _crash(url: str, kind: str, run_id: str, message: str) -> None:
     api(url, f"/{kind}/{run_id}/set_state", {"state": state, "force": True})
 
 
+def _forget_ended(url: str, folder: Path) -> None:
+    """Remove the lock files that nobody holds, but for those of runs that the server says go on."""
+    left = [path for path in folder.glob("*") if RUN_ID.fullmatch(path.name) and _is_dead(path, unseen=False)][:PAGE]
+    if not left:
+        return
+    chosen = {"id": {"any_": [path.name for path in left]}, "state": {"type": {"not_any_": ENDED_STATES}}}
+    going_on = {run["id"] for run in api(url, "/flow_runs/filter", {"flow_runs": chosen, "limit": PAGE})}
+    for path in left:
+        if path.name not in going_on:
+            _forget(path)
+
+
+def _forget(path: Path) -> None:
+    """Remove a lock file, unless it has a holder; one that is just taking the lock sees that, and makes it anew."""
+    with suppress(FileNotFoundError), _tried(path) as descriptor:
+        if descriptor is not None and _is_at(path, descriptor):  # else it is another's by now
+            path.unlink()
+
+
 def _is_dead(path: Path, *, unseen: bool) -> bool:
     """Return whether nobody holds `path`; `unseen` is the answer for a run that never made the file."""
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        with _tried(path) as descriptor:
+            return descriptor is not None
     except FileNotFoundError:
         return unseen
+
+
+@contextmanager
+def _tried(path: Path) -> Iterator[int | None]:
+    """Hold the lock of the file `path` for the block, which gets its descriptor; None where another holds it."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        yield descriptor if _lock(descriptor) else None
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    finally:
-        os.close(descriptor)
     return True
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Return whether the open file is still the one called `path`."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

@@ -28,7 +28,7 @@ from prefect.settings import (
     PREFECT_LOGGING_TO_API_ENABLED,
     temporary_settings,
 )
-from prefect.states import Crashed, Failed, Running
+from prefect.states import AwaitingRetry, Completed, Crashed, Failed, Running
 from prefect.testing.utilities import prefect_test_harness
 
 from flows import _pages
@@ -272,6 +272,17 @@ def test_a_run_of_its_own_frees_a_slot_that_none_alive_can_hold(
     os.close(other)
     close_books(server, tmp_path / "never made")
     assert taken_slot() == 0
+
+
+def test_only_ended_runs_lose_their_lock_files(server: str, tmp_path: Path) -> None:
+    ended, waiting = running_flow("ended"), running_flow("waiting")
+    for run in (ended, waiting):
+        os.close(hold_run(tmp_path, str(run.id)))
+    with get_client(sync_client=True) as client:
+        client.set_flow_run_state(ended.id, Completed(), force=True)
+        client.set_flow_run_state(waiting.id, AwaitingRetry(), force=True)
+    mark_dead_runs(server, tmp_path, no_worker=False)
+    assert [path.name for path in tmp_path.iterdir()] == [str(waiting.id)]
 
 
 def test_no_task_of_a_crashed_run_stays_running(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
