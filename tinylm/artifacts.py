@@ -44,6 +44,7 @@ from tinylm.manifest import (
     verify,
     write_json,
 )
+from tinylm.outputs import cannot_write
 
 __all__ = ["MODEL_FILE", "ArtifactRef", "Store", "find_model"]
 
@@ -53,6 +54,7 @@ MODEL_FILE = "model.safetensors"  # in every artifact of stage `model` and `conv
 KEY_DIGITS = 16  # 64 bits: among a million artifacts the odds of any clash are 1 in 10^7
 # What killed processes leave; nothing else is the store's to remove.
 _LEFT = re.compile(rf"\.(work|damaged)-(?P<key>[0-9a-f]{{{KEY_DIGITS}}})(-\d+)?")
+_ANOTHER_STORE = "name a folder for artifacts that you may write to, by --artifacts or TINYLM_ARTIFACTS"
 LOCK_POLL_S = 0.1  # chosen: a polled lock leaves a waiting thread interruptible
 
 Make = Callable[[Path], dict[str, Any]]
@@ -247,10 +249,7 @@ class Store:
     @contextmanager
     def _locked(self, stage: str, key: str, wait: bool = True) -> Iterator[bool]:
         """Hold the key's lock; yields False, without it, when `wait` is False and another process has it."""
-        path = self.root / ".locks" / f"{stage}-{key}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        (self.root / stage).mkdir(exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = self._open_lock(stage, key)
         try:
             held = _acquire(descriptor, f"{stage}/{key}", wait)
             if held:
@@ -259,6 +258,16 @@ class Store:
             yield held
         finally:
             os.close(descriptor)
+
+    def _open_lock(self, stage: str, key: str) -> int:
+        """Return the opened file of a lock; the first to fail where the store cannot be written, before any work."""
+        path = self.root / ".locks" / f"{stage}-{key}"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            (self.root / stage).mkdir(exist_ok=True)
+            return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise cannot_write(self.root, error, _ANOTHER_STORE) from None
 
 
 def find_model(store: Store, name: str | None) -> Path:

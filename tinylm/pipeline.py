@@ -120,16 +120,25 @@ def load_profile(name: str, changes: dict[str, Any] | None = None) -> Profile:
     Args:   changes: values by dotted key, such as {"train.minutes": 3}.
     Raises: ConfigError naming the file, the key, what was found and what is allowed.
     """
-    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
-    if not path.is_file():
+    if name in profile_names():
+        path = FOLDER / f"{name}.toml"
+    elif name.lower().endswith(".toml"):
+        path = Path(name)
+    else:
         raise ConfigError(f"no profile {name!r}; known: {', '.join(profile_names())}, or a path that ends in .toml")
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"profile {path}: {error}") from None
+    values = _read_toml(path)
     for key, value in (changes or {}).items():
         _set(values, key.split("."), value)
     return parse(Profile, values, f"profile {name}")
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"profile {path}: cannot be read ({error.strerror}); expected a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"profile {path}: {error}; expected TOML, in UTF-8") from None
 
 
 def profile_changes(

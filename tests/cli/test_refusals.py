@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,11 @@ def test_bad_text_is_refused(model: Path) -> None:
     [
         (["--profile", "absent"], "no profile 'absent'"),
         (["--profile", "bad.toml"], "bad.toml"),
+        (["--profile", "BAD.TOML"], "profile BAD.TOML: train.minutes: "),
+        (["--profile", "absent.toml"], "profile absent.toml: cannot be read (No such file or directory); expected"),
+        (["--profile", "folder.toml"], "profile folder.toml: cannot be read (Is a directory); expected"),
+        (["--profile", "junk.toml"], "expected TOML, in UTF-8"),
+        (["--profile", "../profiles/story"], "no profile '../profiles/story'"),
         (["--set", "train.color=3"], "train.color: unknown key"),
         (["--set", "colour"], "table.key=value"),
         (["--set", "train.minutes=-1"], "train.minutes"),
@@ -121,6 +128,9 @@ def test_bad_text_is_refused(model: Path) -> None:
 )
 def test_bad_settings_are_refused(settings: list[str], expected: str) -> None:
     Path("bad.toml").write_text("[train\n")
+    Path("BAD.TOML").write_text("[train]\nminutes = -1\n")
+    Path("junk.toml").write_bytes(b"\xff\0")
+    Path("folder.toml").mkdir()
     Path("empty.txt").write_text("")
     shape = "vocab_size=512\ncontext_length=64\nn_layers=1\nn_heads=3\nn_kv_heads=3\nd_model=32\nd_ff=64"
     Path("heads.toml").write_text(f"[train.model]\n{shape}\n")
@@ -147,6 +157,88 @@ def test_a_place_for_the_model_is_made_before_it_is_trained() -> None:
     Path("file").write_text("mine")
     assert "--out file" in refused("train", "--out", "file", "--profile", "quickstart")
     assert Path("file").read_text() == "mine"
+
+
+STORED = {
+    "ls": ("artifacts", "ls"),
+    "show": ("artifacts", "show", "x"),
+    "verify": ("artifacts", "verify"),
+    "gc": ("artifacts", "gc"),
+    "story": ("story", "Once"),
+    "run": ("run",),
+    "train": ("train", "--out", "out"),
+    "limits": ("bench", "limits"),
+    "sweep": ("bench", "run"),
+}
+
+
+@pytest.mark.parametrize("command", STORED)
+@pytest.mark.parametrize("place", ["file", "file/under", "n" * 300])
+def test_a_store_is_a_folder(command: str, place: str) -> None:
+    Path("file").write_text("mine")
+    told = refused(*STORED[command], "--artifacts", place)
+    assert told.startswith("tinylm: --artifacts"), told
+    assert [path.name for path in Path().iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("command", ["run", "train"])
+def test_a_store_that_cannot_be_written_is_told_before_any_work(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tinylm.artifacts._make", lambda *_, **__: pytest.fail("made something first"))
+    told = refused(*STORED[command], "--artifacts", "/proc/new")
+    assert told.startswith("tinylm: /proc/new: cannot be written (")
+    assert "by --artifacts or TINYLM_ARTIFACTS" in told
+    assert list(Path().iterdir()) == []
+
+
+def test_limits_that_could_not_be_kept_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tinylm.bench.limits.measure_limits", lambda *_: pytest.fail("measured first"))
+    monkeypatch.setattr("os.access", lambda _, how: not how & os.W_OK)
+    assert "--artifacts new: " in refused("bench", "limits", "--artifacts", "new")
+
+
+def test_the_doctor_tells_of_a_store_that_is_none_among_all_else() -> None:
+    Path("file").touch()
+    told = run("doctor", "--artifacts", "file")
+    assert (told.exit_code, "BAD  store        --artifacts file: is no folder" in told.stdout) == (1, True)
+
+
+OUTPUTS = {
+    "run": ("run", "--reports"),
+    "train": ("train", "--out"),
+    "sweep": ("bench", "run", "--reports"),
+    "rate": ("bench", "find-rate", "--out"),
+    "peers": ("bench", "peers", "--reports"),
+    "converted": ("bench", "peers", "--work"),
+    "training": ("bench", "training", "--out"),
+}
+
+
+@pytest.mark.parametrize("command", OUTPUTS)
+def test_a_place_for_results_is_looked_at_before_the_work(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("file").touch()
+    told = f"tinylm: {OUTPUTS[command][-1]} file/new: {Path().resolve() / 'file'} is no folder; expected a folder, or"
+    assert refused(*OUTPUTS[command], "file/new").startswith(told)
+    monkeypatch.setattr("os.access", lambda _, how: not how & os.W_OK)
+    assert "cannot be written; expected a folder" in refused(*OUTPUTS[command], "new")
+    assert [path.name for path in Path().iterdir()] == ["file"]
+
+
+def test_a_folder_without_a_model_says_what_one_has(model: Path) -> None:
+    Path("empty").mkdir()
+    Path("other").mkdir()
+    shutil.copy(model, "other/mine.safetensors")
+    for command in (("inspect",), ("import", "--out", "out.safetensors")):
+        assert "empty: is a folder without config.json; expected" in refused(*command, "empty")
+        assert ", such as other/mine.safetensors" in refused(*command, "other")
+
+
+@pytest.mark.parametrize("name", ["tiny.safetensors", "TINY.SAFETENSORS", "tiny.bin", "tiny"])
+def test_a_model_of_ours_needs_no_import(name: str, model: Path) -> None:
+    shutil.copy(model, name)
+    told = refused("import", name, "--out", "out.safetensors")
+    assert f"{name}: is TinyLM's own model file already; expected one of another tool: use it as it is" in told
+    assert not Path("out.safetensors").exists()
+    assert name.startswith("tiny") or answer("inspect", name)["stored_as"] == "int8"
 
 
 def test_stages_that_the_store_lacks_are_refused() -> None:

@@ -28,7 +28,7 @@ def _store_with(stage: str | None, artifacts: Path) -> Store:
     return store
 
 
-def _check_folder(artifacts: Path) -> None:
+def _check_there(artifacts: Path) -> None:
     """Raise ConfigError if there is no store: what was never looked at must not seem whole, or clean."""
     if not artifacts.is_dir():
         raise ConfigError(f"--artifacts: found no folder {artifacts}; check the path")
@@ -76,7 +76,7 @@ def verify_artifacts(
     """Read every byte and compare it with the manifests; exit code 1 when something is damaged."""
     out = Output(json_output)
     store = _store_with(stage, artifacts)
-    _check_folder(artifacts)
+    _check_there(artifacts)
     result = store.verify(stage)
     damaged = [problem for problem in result.values() if problem]
     for name, problem in result.items():
@@ -95,8 +95,9 @@ def collect_garbage(
 ) -> None:
     """Remove old artifacts and what killed processes left behind, unfinished training included."""
     out = Output(json_output)
-    _check_folder(artifacts)
-    removed = open_store(artifacts).gc(keep, dry_run=dry_run)
+    store = open_store(artifacts)
+    _check_there(artifacts)
+    removed = store.gc(keep, dry_run=dry_run)
     for path in removed:
         out.line(f"{'would remove' if dry_run else 'removed'} {path}")
     out.result({"removed": [str(path) for path in removed], "dry_run": dry_run})

@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from tinylm.errors import TinyLMError
+from tinylm.errors import ConfigError, TinyLMError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -30,6 +30,7 @@ __all__ = [
     "ModelPath",
     "Output",
     "Valid",
+    "check_folder",
     "find_model",
     "ignore_signals",
     "open_store",
@@ -135,10 +136,28 @@ class Output:
             print(json.dumps(values, ensure_ascii=False, default=str))
 
 
+def check_folder(option: str, path: Path, *, to_write: bool = True) -> None:
+    """Raise ConfigError if `path` is no folder, nor can be one: known now, not after an hour of work."""
+    place, problem = path.absolute(), ""
+    try:
+        while not place.exists():
+            place = place.parent
+        if not place.is_dir():
+            problem = "is no folder"
+        elif not os.access(place, os.X_OK | (os.W_OK if to_write else os.R_OK)):
+            problem = f"cannot be {'written' if to_write else 'read'}"
+    except OSError as error:
+        problem = error.strerror or str(error)
+    if problem:
+        which = "" if place == path.absolute() else f"{place} "
+        raise ConfigError(f"{option} {path}: {which}{problem}; expected a folder, or a name for a new one")
+
+
 def open_store(folder: Path) -> Store:
-    """Return the artifact store in `folder`."""
+    """Return the artifact store in `folder`. Raises: ConfigError if that can be none."""
     from tinylm.artifacts import Store
 
+    check_folder("--artifacts", folder, to_write=False)
     return Store(folder)
 
 
@@ -147,10 +166,9 @@ def find_model(name: str | None, folder: Path) -> Path:
 
     Raises: DataError saying what is missing and what to do.
     """
-    from tinylm.artifacts import Store
     from tinylm.artifacts import find_model as find
 
-    path = find(Store(folder), name)
+    path = find(open_store(folder), name)
     if name is None:
         print(f"model: {path} (newest published)", file=sys.stderr)
     return path

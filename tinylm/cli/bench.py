@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tinylm.cli.base import ArtifactsDir, Corpus, Json, ModelPath, Output, Valid, find_model, open_store
+from tinylm.cli.base import ArtifactsDir, Corpus, Json, ModelPath, Output, Valid, check_folder, find_model, open_store
 
 __all__ = ["add_to"]
 
@@ -47,6 +47,7 @@ def run_bench(
     from tinylm.progress import terminal_progress
 
     out = Output(json_output)
+    check_folder("--reports", reports)
     base = SweepConfig.quick() if plan is Plan.quick else SweepConfig()
     given = {"replicas": replicas, "loads": load, "repeats": repeats}
     changes = {name: value for name, value in given.items() if value}
@@ -80,6 +81,7 @@ def find_highest_rate(
     from tinylm.progress import terminal_progress
 
     out = Output(json_output)
+    check_folder("--out", out_dir)
     config = parse(SweepConfig, {"replicas": replicas} if replicas else {}, "bench find-rate")
     found = find_rate(config, find_model(model, artifacts), out_dir, terminal_progress(), slo=slo)
     for setup, rate in found["rates_rps"].items():
@@ -94,6 +96,7 @@ def bench_limits(artifacts: ArtifactsDir = Path("artifacts"), json_output: Json 
     from tinylm.machine import measure_macs, measure_read
 
     out = Output(json_output)
+    check_folder("--artifacts", artifacts)
     limits = measure_limits(measure_macs, measure_read)
     store_limits(artifacts, limits)
     for threads, peaks in limits.macs_per_s.items():
@@ -156,6 +159,8 @@ def bench_peers(
     from tinylm.progress import terminal_progress
 
     out, presets = Output(json_output), preset or PEER_PRESETS
+    for option, folder in (("--work", work_dir), ("--reports", reports)):
+        check_folder(option, folder)
     stopped = None if anew else stopped_run(reports, identity(environment, presets, rounds, seed=0))
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     folder = stopped.folder if stopped else reports / f"{now}-peers"
@@ -216,6 +221,7 @@ def bench_training(
     from tinylm.train.compare import compare_recipes
 
     out = Output(json_output)
+    check_folder("--out", out_dir)
     profile = load_profile(FITTED_FROM, profile_changes(corpus or (), valid or ()))
     store, progress = open_store(artifacts), terminal_progress()
     text = stages.corpus(store, profile.corpus, progress)

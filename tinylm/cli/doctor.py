@@ -13,8 +13,8 @@ from typing import NamedTuple
 import typer
 
 from tinylm import __version__
-from tinylm.cli.base import ArtifactsDir, Json, Output, open_store
-from tinylm.errors import TinyLMError
+from tinylm.cli.base import ArtifactsDir, Json, Output, check_folder, open_store
+from tinylm.errors import ConfigError, TinyLMError
 
 __all__ = ["add_to"]
 
@@ -83,7 +83,11 @@ def _package(name: str) -> _Check:
 
 
 def _store(folder: Path) -> _Check:
-    entries = open_store(folder).entries()
+    try:
+        check_folder("--artifacts", folder)
+        entries = open_store(folder).entries()
+    except ConfigError as error:
+        return _Check("store", False, str(error), "--artifacts or TINYLM_ARTIFACTS names another")
     free_bytes = shutil.disk_usage(folder if folder.exists() else Path.cwd()).free
     found = f"{folder}: {len(entries)} artifacts, {free_bytes / 2**30:.1f} GiB free"
     return _Check("store", free_bytes >= LEAST_DISK_BYTES, found, "a run needs about 1 GiB; `tinylm artifacts gc`")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tinylm.cli.base import ArtifactsDir, Corpus, Json, Output, Valid, find_model, open_store
+from tinylm.cli.base import ArtifactsDir, Corpus, Json, Output, Valid, check_folder, find_model, open_store
 from tinylm.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ def run(
     out = Output(json_output)
     changes = profile_changes(corpus or (), valid or (), preset, minutes, seed, settings or ())
     chosen = load_profile(profile, changes)
+    check_folder("--reports", reports)
     result = run_pipeline(chosen, open_store(artifacts), reports, terminal_progress(), lambda ref: _tell(out, ref))
     out.line()
     out.line(result.text())
@@ -81,7 +82,7 @@ def train(
         raise ConfigError("--lora changes a model that is there: name it with --from")
     if preset is not None and base is not None:
         raise ConfigError("--preset: the model of --from has a shape already; leave one of them out")
-    _make_folder(out_dir)
+    check_folder("--out", out_dir)
     out = Output(json_output)
     start = None if base is None else find_model(base, artifacts)
     changes = profile_changes(corpus or (), valid or (), preset, minutes, seed, settings or ())
@@ -107,20 +108,13 @@ def _hand_over(refs: Mapping[str, ArtifactRef], out_dir: Path, out: Output) -> N
     from tinylm.artifacts import MODEL_FILE
 
     checkpoint, model = out_dir / "checkpoint", out_dir / MODEL_FILE
+    out_dir.mkdir(parents=True, exist_ok=True)
     _copy_whole(refs["train"].path, checkpoint)
     _copy_whole(refs["model"].path / MODEL_FILE, model)
     trained, exported = refs["train"].summary, refs["model"].summary
     quality, cost = trained["valid_bits_per_byte"], exported["bpb_after"] - exported["bpb_before"]
     out.line(f"model  {model}  {quality:.4f} bits per byte on the validation text, and {cost:+.4f} for its rounding")
     out.result(exported | {"training": trained, "checkpoint": str(checkpoint), "model": str(model)})
-
-
-def _make_folder(path: Path) -> None:
-    """Make the folder for results now, not after an hour of work."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"--out {path}: {error.strerror}; expected a folder, or a name for a new one") from None
 
 
 def _copy_whole(source: Path, to: Path) -> None:

@@ -11,7 +11,7 @@ from tinylm.interop.checkpoint import Checkpoint, FloatArray, check_weights
 from tinylm.interop.hf_config import read_hf_config
 from tinylm.interop.hf_tokenizer import find_hf_tokenizer
 from tinylm.interop.lora import LoraAdapter
-from tinylm.interop.safetensors_folder import SafetensorsFolder, read_json
+from tinylm.interop.safetensors_folder import SafetensorsFolder, read_config
 
 __all__ = ["download", "is_hub_name", "read_hf"]
 
@@ -27,7 +27,7 @@ def read_hf(folder: Path, tokenizer: Path | None = None, lora: Path | None = Non
             lora: a PEFT adapter's folder, merged into the weights.
     Raises: DataError if a file is missing or the model has parts that TinyLM lacks; FormatError if damaged.
     """
-    settings = read_json(folder / "config.json")
+    settings = read_config(folder)
     shape = read_hf_config(settings, str(folder / "config.json"))
     found = find_hf_tokenizer(tokenizer or folder, settings, shape.config.vocab_size)
     tensors = SafetensorsFolder(folder)

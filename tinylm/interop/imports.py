@@ -63,16 +63,26 @@ def read_checkpoint(source: str | Path, tokenizer: Path | None = None, lora: Pat
         return read_hf(download(str(source)), tokenizer, lora)
     if not path.is_file():
         raise DataError(f"{source}: no such file or folder, and not a hub name of the form owner/name")
+    return _read_file(path, tokenizer, lora)
+
+
+def _read_file(path: Path, tokenizer: Path | None, lora: Path | None) -> Checkpoint:
+    if _is_model_file(path):
+        raise DataError(
+            f"{path}: is TinyLM's own model file already; expected one of another tool: use it as it is, such as with "
+            "--model, or at another precision with `tinylm generate --precision`"
+        )
     if lora is not None:
         raise DataError(
             f"{lora}: a LoRA adapter is merged into a Hugging Face model, whose names it uses; found {path}"
         )
-    if path.suffix == ".gguf":
+    suffix = path.suffix.lower()
+    if suffix == ".gguf":
         from tinylm.interop.gguf_import import read_gguf
 
         return read_gguf(path, tokenizer)
-    if path.suffix == ".bin":
+    if suffix == ".bin":
         return read_llama2c(path, tokenizer)
-    if path.suffix == ".safetensors":
+    if suffix == ".safetensors":
         raise DataError(f"{path}: name the folder with its config.json; a lone weights file does not say its shape")
     raise DataError(f"{path}: not a format that can be imported; expected a folder, .gguf, or llama2.c .bin")

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from tinylm.config import ModelConfig, parse
 from tinylm.errors import ConfigError, DataError, FormatError
 from tinylm.interop.exports import export_targets
-from tinylm.interop.safetensors_folder import SafetensorsFolder, read_json
+from tinylm.interop.safetensors_folder import SafetensorsFolder, read_config
 from tinylm.modelfile import read_model
 from tinylm.tokenizer import SentencePieceTokenizer, Tokenizer, load_tokenizer
 
@@ -80,9 +80,9 @@ def inspect_file(path: Path) -> FileReport:
     if not path.is_file():
         raise DataError(f"{path}: no such file or folder")
     readers = {".safetensors": _model_file, ".gguf": _gguf, ".bin": _llama2c, ".onnx": _onnx}
-    if path.suffix not in readers:
+    if path.suffix.lower() not in readers:
         raise DataError(f"{path}: unknown kind of file; known: folders, {', '.join(readers)}")
-    return readers[path.suffix](path)
+    return readers[path.suffix.lower()](path)
 
 
 def _model_file(path: Path) -> FileReport:
@@ -125,7 +125,7 @@ def _hf_folder(folder: Path) -> FileReport:
     from tinylm.interop.hf_config import read_hf_config
     from tinylm.interop.hf_tokenizer import find_hf_tokenizer
 
-    settings = read_json(folder / "config.json")
+    settings = read_config(folder)
     tensors = _folder_tensors(folder)
     size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
     names = settings.get("architectures")
@@ -149,12 +149,12 @@ def _hf_folder(folder: Path) -> FileReport:
 
 
 def _is_checkpoint(folder: Path) -> bool:
-    return (folder / "tokenizer.model").is_file() and "n_layers" in read_json(folder / "config.json")
+    return (folder / "tokenizer.model").is_file() and "n_layers" in read_config(folder)
 
 
 def _checkpoint_folder(folder: Path) -> FileReport:
     try:
-        config = parse(ModelConfig, read_json(folder / "config.json"), str(folder / "config.json"))
+        config = parse(ModelConfig, read_config(folder), str(folder / "config.json"))
     except ConfigError as error:
         raise FormatError(str(error)) from None
     tokenizer = load_tokenizer(folder / "tokenizer.model")

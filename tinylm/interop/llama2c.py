@@ -223,7 +223,7 @@ def _find_tokenizer(path: Path) -> Path:
 
 def _read_tokenizer(path: Path, vocab_size: int) -> bytes:
     data = read_file(path)
-    model = data if path.suffix == ".model" else read_tokenizer_bin(data, vocab_size, str(path))
+    model = data if path.suffix.lower() == ".model" else read_tokenizer_bin(data, vocab_size, str(path))
     found = load_tokenizer(model).vocab_size
     if found != vocab_size:
         raise FormatError(f"{path}: {found} tokens; the model has {vocab_size}. Name the tokenizer it was trained with")

@@ -14,12 +14,13 @@ from safetensors import SafetensorError, safe_open
 from tinylm.errors import DataError, FormatError
 from tinylm.interop.checkpoint import FloatArray, read_file
 
-__all__ = ["SafetensorsFolder", "read_json"]
+__all__ = ["SafetensorsFolder", "read_config", "read_json"]
 
 # Far above any model's; as Python objects a file of brackets takes twenty times its size.
 _MAX_JSON_BYTES = 2_000_000
 _MAX_HEADER_BYTES = 2_000_000
 _FLOATS = {"torch.float32", "torch.float16", "torch.bfloat16", "torch.float64"}
+_MODEL_FILES = (".safetensors", ".gguf", ".bin", ".onnx")
 
 
 class SafetensorsFolder:
@@ -92,6 +93,22 @@ def _check_header(path: Path) -> None:
         size = int.from_bytes(file.read(8), "little")
     if size > _MAX_HEADER_BYTES:
         raise FormatError(f"{path}: states a header of {size:,} bytes; expected at most {_MAX_HEADER_BYTES:,}")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the settings in a model folder's config.json; DataError if it has none, naming the files that it has."""
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror}); expected a model's folder") from None
+    if "config.json" not in names:
+        models = [name for name in names if name.lower().endswith(_MODEL_FILES)]
+        such = "".join(f", such as {folder / name}" for name in models[:1])
+        raise DataError(
+            f"{folder}: is a folder without config.json; expected one with config.json, model.safetensors and the "
+            f"tokenizer's files: name such a folder, or a model file itself{such}"
+        )
+    return read_json(folder / "config.json")
 
 
 def read_json(path: Path) -> dict[str, Any]:
