@@ -15,7 +15,7 @@ from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
-from safetensors import SafetensorError, TensorSpec, deserialize, serialize_file
+from safetensors import SafetensorError, TensorSpec, deserialize, safe_open, serialize_file
 
 from tinylm.config import ModelConfig, Precision, parse
 from tinylm.errors import ConfigError, DataError, FormatError
@@ -30,6 +30,7 @@ __all__ = [
     "ModelHeader",
     "TokenizerKind",
     "is_matrix",
+    "is_model_file",
     "random_weights",
     "read_model",
     "weight_shapes",
@@ -136,6 +137,15 @@ def write_container(path: Path, header: ModelHeader, tensors: Mapping[str, Array
         fsync(temporary)
     fsync(path.parent)
     return metadata["sha256"]
+
+
+def is_model_file(path: Path) -> bool:
+    """Return whether `path` can be read and says of itself that it is such a file."""
+    try:
+        metadata = safe_open(path, framework="numpy").metadata() or {}  # type: ignore[no-untyped-call]
+    except (SafetensorError, OSError, ValueError):
+        return False
+    return bool(metadata.get("format") == "tinylm")
 
 
 def read_model(path: Path) -> ModelFile:

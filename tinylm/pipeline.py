@@ -166,7 +166,7 @@ def profile_changes(
     changes |= {key: value for key, value in short.items() if value is not None}
     for setting in settings:
         key, equals, value = setting.partition("=")
-        if not equals:
+        if not equals or not all(key.strip().split(".")):
             raise ConfigError(f"setting {setting!r}: expected table.key=value, such as train.minutes=3")
         changes[key.strip()] = _toml_value(value.strip())
     return changes

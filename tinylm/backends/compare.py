@@ -16,6 +16,7 @@ from typing import Any
 from tinylm.backends import BACKENDS, open_backend
 from tinylm.config import GenerateOptions
 from tinylm.errors import ConfigError, TinyLMError
+from tinylm.modelfile import read_model
 
 __all__ = ["ComparisonRow", "compare_backends"]
 
@@ -45,11 +46,12 @@ def compare_backends(
     """Return one row per backend that continued `prompt` with the model file at `path`.
 
     Args:   names: of BACKENDS; all by default. The first that runs is the one that the others' text is compared with.
-    Raises: ConfigError for an unknown name.
+    Raises: ConfigError for an unknown name; DataError or FormatError for a model file that no backend could read.
     """
     for name in names or ():
         if name not in BACKENDS:
             raise ConfigError(f"backend: no backend is called {name!r}; known backends: {', '.join(BACKENDS)}")
+    read_model(path)
     rows = [_in_own_process(name, path, prompt, options, threads) for name in names or BACKENDS]
     first = next((row for row in rows if not row.error), None)
     return [

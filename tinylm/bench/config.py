@@ -40,7 +40,9 @@ class Load(Config):
     """How requests arrive: N closed-loop clients, a rate in the open, or all at once."""
 
     kind: Literal["closed", "poisson", "fixed", "offline"]
-    clients: Positive | None = Field(None, description="closed: clients that each wait for their answer")
+    clients: Annotated[int, Field(gt=0, le=65_536)] | None = Field(
+        None, description="closed: clients that each wait for their answer"
+    )
     requests: Positive | None = Field(None, description="offline: requests, all submitted at once")
     rate_rps: Rate | None = Field(None, description="poisson, fixed: arrivals per second")
     share: Share | None = Field(None, description="poisson, fixed: arrivals as a share of measured capacity")

@@ -41,7 +41,7 @@ class Bound:
         Raises: ConfigError if it names none.
         """
         found = _BOUND.fullmatch(text.strip())
-        if found is None or not 0 < float(found["percentile"]) < 100:
+        if found is None or not 0 < float(found["percentile"]) < 100 or not float(found["value"]):
             raise ConfigError(f"slo: found {text!r}; expected pNN_METRIC=TIME with e2e, ttft or queue: p99_e2e=500ms")
         scale = 1e6 if found["unit"] == "ms" else 1e9
         return cls(found["metric"], float(found["percentile"]), int(float(found["value"]) * scale))

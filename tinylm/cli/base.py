@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -15,7 +16,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from tinylm.errors import ConfigError, TinyLMError
+from tinylm.errors import ConfigError, TinyLMError, UserError
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 WORK_FAILED = 1
+FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}  # of a path that the user named, or where one of ours must be
 AGAIN = "stopped; the same command goes on where it was"  # of a command that says nothing else of itself
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -85,7 +87,10 @@ class CommandGroup(TyperGroup):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(WORK_FAILED)
         except OSError as error:
-            _fail(f"{error.filename or 'input or output'}: {error.strerror or error}", WORK_FAILED)
+            told = f"{error.filename or 'input or output'}: {error.strerror or error}"
+            if error.errno in FORBIDDEN:
+                _fail(f"{told}; name another path, or change who may use this one", UserError.exit_code)
+            _fail(told, WORK_FAILED)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

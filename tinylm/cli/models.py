@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from tinylm.cli.base import ArtifactsDir, Json, ModelPath, Output, find_model
 from tinylm.cli.options import EngineSetup, Precision, engine_options
+from tinylm.errors import DataError
 
 __all__ = ["add_to"]
 
@@ -58,7 +60,7 @@ def evaluate(
     out = Output(json_output)
     path = find_model(model, artifacts)
     source = CorpusConfig(source="files", files=tuple(text), text_column=text_column)
-    texts = (document for document in read_documents(source) if document)
+    texts = _some((document for document in read_documents(source) if document), text)
     with load_engine(path, **engine._asdict()) as loaded:
         result = evaluate_texts(loaded.score, texts)
     out.line(
@@ -66,6 +68,17 @@ def evaluate(
         f"{result.tokens:,} tokens, {result.bytes:,} bytes"
     )
     out.result({"model": str(path)} | result.as_dict())
+
+
+def _some(texts: Iterable[str], names: list[str]) -> Iterator[str]:
+    """Yield the texts; DataError at their end if there was none."""
+    text = None
+    for text in texts:
+        yield text
+    if text is None:
+        raise DataError(
+            f"--text: found no text in {', '.join(names)}; expected at least one document that is not empty"
+        )
 
 
 def import_(

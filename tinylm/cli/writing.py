@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tinylm.cli.base import ArtifactsDir, Json, ModelPath, Output, find_model, open_store
+from tinylm.cli.base import ArtifactsDir, Json, ModelPath, Output, check_folder, find_model, open_store
 from tinylm.cli.options import EngineSetup, Precision, engine_options, job_options, sampling_options
 from tinylm.errors import ConfigError, DataError, StageError
 
@@ -131,6 +131,7 @@ def generate(
 
 def _check_page(output: str, page: Path | None, training: list[str] | None) -> None:
     """Raise ConfigError for a page that could not be written once all stories are."""
+    from tinylm.outputs import check_output
     from tinylm.stories.plan import single_format
 
     if page is None and training:
@@ -141,6 +142,9 @@ def _check_page(output: str, page: Path | None, training: list[str] | None) -> N
         )
     if page is not None and page.is_dir():
         raise ConfigError(f"--page: {page} is a folder; name a file")
+    if page is not None:
+        check_output(page)
+        check_folder("--page", page.parent)
 
 
 def _model_at(model: str | None, precision: Precision | None, artifacts: Path) -> Path:

@@ -15,8 +15,13 @@ from tinylm.errors import DataError, FormatError
 from tinylm.modelfile import ModelFile, TokenizerKind, weight_shapes
 from tinylm.quantize import ModelSummary, write_model
 
-__all__ = ["Checkpoint", "FloatArray", "Weights", "check_weights", "interleave", "read_file", "split_halves"]
+__all__ = ["PICKLED", "Checkpoint", "FloatArray", "Weights", "check_weights", "interleave", "read_file", "split_halves"]
 
+# Of weights that only PyTorch reads.
+PICKLED = (
+    "a pickle, which can run code when opened; TinyLM never unpickles. "
+    "Convert it: AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)"
+)
 FloatArray = NDArray[np.float32]
 Weights = dict[str, FloatArray]
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from tinylm.config import Precision
 from tinylm.errors import DataError
 from tinylm.interop.checkpoint import Checkpoint
 from tinylm.interop.llama2c import read_llama2c
+from tinylm.modelfile import is_model_file
 from tinylm.outputs import check_output
 from tinylm.quantize import ModelSummary
 
@@ -40,15 +39,7 @@ def import_model(
 def _files_read(out: Path, places: list[Path]) -> list[Path]:
     """Return `places`, and `out` too where it is a file of a folder among them that no earlier import put there."""
     in_folder = any(place.is_dir() and out.parent.exists() and place.samefile(out.parent) for place in places)
-    return [*places, out] if in_folder and not _is_model_file(out) else places
-
-
-def _is_model_file(path: Path) -> bool:
-    try:
-        metadata = safe_open(path, framework="numpy").metadata() or {}  # type: ignore[no-untyped-call]
-    except (SafetensorError, OSError, ValueError):
-        return False
-    return bool(metadata.get("format") == "tinylm")
+    return [*places, out] if in_folder and not is_model_file(out) else places
 
 
 def read_checkpoint(source: str | Path, tokenizer: Path | None = None, lora: Path | None = None) -> Checkpoint:
@@ -67,7 +58,7 @@ def read_checkpoint(source: str | Path, tokenizer: Path | None = None, lora: Pat
 
 
 def _read_file(path: Path, tokenizer: Path | None, lora: Path | None) -> Checkpoint:
-    if _is_model_file(path):
+    if is_model_file(path):
         raise DataError(
             f"{path}: is TinyLM's own model file already; expected one of another tool: use it as it is, such as with "
             "--model, or at another precision with `tinylm generate --precision`"

@@ -15,7 +15,7 @@ from tinylm.config import ModelConfig, parse
 from tinylm.errors import ConfigError, DataError, FormatError
 from tinylm.interop.exports import export_targets
 from tinylm.interop.safetensors_folder import SafetensorsFolder, read_config
-from tinylm.modelfile import read_model
+from tinylm.modelfile import is_model_file, read_model
 from tinylm.tokenizer import SentencePieceTokenizer, Tokenizer, load_tokenizer
 
 __all__ = ["FileReport", "inspect_file"]
@@ -81,6 +81,8 @@ def inspect_file(path: Path) -> FileReport:
         raise DataError(f"{path}: no such file or folder")
     readers = {".safetensors": _model_file, ".gguf": _gguf, ".bin": _llama2c, ".onnx": _onnx}
     if path.suffix.lower() not in readers:
+        if is_model_file(path):  # the engine asks for no suffix either
+            return _model_file(path)
         raise DataError(f"{path}: unknown kind of file; known: folders, {', '.join(readers)}")
     return readers[path.suffix.lower()](path)
 

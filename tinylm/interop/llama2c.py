@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tinylm.config import ModelConfig, parse
 from tinylm.errors import ConfigError, DataError, FormatError
 from tinylm.interop.checkpoint import (
+    PICKLED,
     Checkpoint,
     FloatArray,
     Weights,
@@ -32,6 +33,8 @@ from tinylm.tokenizer import Piece, load_tokenizer
 __all__ = ["V0_ORDER", "describe_llama2c", "read_llama2c", "read_tokenizer_bin"]
 
 _MAGIC = 0x616B3432  # "ak42"
+# A zip of PyTorch, or its older files; no shape in a header of version 0 begins like these.
+_PICKLES = (b"PK\x03\x04", b"\x80\x02}", b"\x80\x02\x8a")
 _HEADER_BYTES = 256  # of versions 1 and 2
 _FIRST_BYTE_TOKEN = 3  # llama2.c's vocabulary: <unk>, <s>, </s>, then the 256 raw bytes
 _SPACE = "\u2581"
@@ -89,7 +92,7 @@ def read_llama2c(path: Path, tokenizer: Path | None = None) -> Checkpoint:
     Args:   tokenizer: its `tokenizer.bin` or SentencePiece `.model`; by default one that lies beside it.
     Raises: DataError if a file is missing; FormatError if one is damaged or not of this format.
     """
-    cursor = _Cursor(read_file(path), str(path))
+    cursor = _open(path)
     header = _read_header(cursor)
     config = header.config
     found = tokenizer or _find_tokenizer(path)
@@ -108,7 +111,7 @@ def read_llama2c(path: Path, tokenizer: Path | None = None) -> Checkpoint:
 
 def describe_llama2c(path: Path) -> tuple[ModelConfig, int, dict[str, tuple[tuple[int, ...], int]]]:
     """Return a `.bin`'s shape, its version, and each weight's shape and stored bytes; errors as `read_llama2c`."""
-    cursor = _Cursor(read_file(path), str(path))
+    cursor = _open(path)
     header = _read_header(cursor)
     shapes = weight_shapes(header.config)
     if header.version == 2:
@@ -131,6 +134,13 @@ def _read_weights(cursor: _Cursor, header: _Header) -> Weights:
     weights = _take_v0(cursor, header.config) if header.version == 0 else _take_v1(cursor, header.config)
     cursor.finish()
     return weights
+
+
+def _open(path: Path) -> _Cursor:
+    data = read_file(path)
+    if data.startswith(_PICKLES):
+        raise DataError(f"{path}: is {PICKLED}")
+    return _Cursor(data, str(path))
 
 
 def _read_header(cursor: _Cursor) -> _Header:

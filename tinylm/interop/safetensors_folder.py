@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from tinylm.errors import DataError, FormatError
-from tinylm.interop.checkpoint import FloatArray, read_file
+from tinylm.interop.checkpoint import PICKLED, FloatArray, read_file
 
 __all__ = ["SafetensorsFolder", "read_config", "read_json"]
 
@@ -44,10 +44,7 @@ class SafetensorsFolder:
     def _absent(folder: Path, stem: str) -> str:
         pickles = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
         if pickles:
-            return (
-                f"{folder}: only {pickles[0]}, a pickle, which can run code when opened; TinyLM never unpickles. "
-                "Convert it: AutoModelForCausalLM.from_pretrained(folder).save_pretrained(new_folder)"
-            )
+            return f"{folder}: only {pickles[0]}, {PICKLED}"
         return f"{folder}: no {stem}.safetensors and no index of shards"
 
     @staticmethod

@@ -25,7 +25,11 @@ def template_columns(template: str) -> list[str]:
     Raises: ValueError on unbalanced braces or a place with attributes, indexes, formats or conversions.
     """
     names: list[str] = []
-    for _, name, spec, conversion in Formatter().parse(template):
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise ValueError(f"template: {error}; found {template!r}, expected places such as {{animal}}") from None
+    for _, name, spec, conversion in parts:
         if name is None:
             continue
         if spec or conversion or not name or any(mark in name for mark in ".[]"):
