@@ -96,7 +96,7 @@ def test_what_the_system_forbids_is_for_the_user_to_mend(
     assert ("name another path, or change who may use this one" in told.stderr) == (code == 2)
 
 
-def test_a_chat_keeps_its_stories_whole_or_says_why_not() -> None:
+def test_a_chat_says_why_it_cannot_keep_its_stories() -> None:
     said: list[str] = []
     lines = iter(["/export folder", "/export new/stories.txt", "/quit"])
     Path("folder").mkdir()

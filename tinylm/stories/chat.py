@@ -10,7 +10,7 @@ from typing import Any
 
 from tinylm.config import GenerateOptions, parse
 from tinylm.errors import ConfigError, TinyLMError
-from tinylm.outputs import whole_file
+from tinylm.outputs import cannot_write, check_output
 from tinylm.stories.presets import PRESETS, preset_prompts
 from tinylm.stories.telling import Storyteller
 from tinylm.stories.template import theme_prompt
@@ -141,8 +141,11 @@ class Chat:
             body = "".join(f"{json.dumps(_record(told), ensure_ascii=False)}\n" for told in self.history)
         else:
             body = "\n\n".join(told.prompt + told.text for told in self.history) + "\n"
-        with whole_file(path) as temporary:
-            temporary.write_text(body, encoding="utf-8")
+        check_output(path)
+        try:
+            path.write_text(body, encoding="utf-8")
+        except OSError as error:
+            raise cannot_write(path, error) from None
         self._write(f"{len(self.history)} stories written to {path}\n")
 
 
