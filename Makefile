@@ -24,7 +24,7 @@ help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(INSTALLED): pyproject.toml constraints.txt
-	@test -x $(PYTHON) || python3 -m venv $(VENV)
+	@test -x $(VENV)/bin/pip || python3 -m venv $(VENV)
 	$(PYTHON) -m pip install --quiet --constraint constraints.txt setuptools wheel pybind11
 	$(PYTHON) -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[$(EXTRAS)]'
 	@touch $@ $(BUILT)
@@ -74,7 +74,7 @@ bench-smoke: install  ## The same in half a minute: does it all run?
 	$(PYTHON) -m tinylm bench run --plan quick $(ARGS)
 
 bench-peers: install  ## Compare with other engines, in .venv-peers (ARGS='--rounds 5 --preset llama-20m')
-	@test -x .venv-peers/bin/python || python3 -m venv .venv-peers
+	@test -x .venv-peers/bin/pip || python3 -m venv .venv-peers
 	@for peer in $(patsubst %,'%',$(PEERS)); do .venv-peers/bin/python -m pip install --quiet "$$peer" || echo "not installed: $$peer"; done
 	$(PYTHON) -m tinylm bench limits
 	$(PYTHON) -m tinylm bench peers --env .venv-peers $(ARGS)
